@@ -1,0 +1,1 @@
+//! Load generator, null server and side-by-side runs.

@@ -1,0 +1,1 @@
+//! HTTP client of the Embeddables events API: one call, one classified outcome.

@@ -1,0 +1,1 @@
+//! Mock of the Embeddables events API with faults on demand.

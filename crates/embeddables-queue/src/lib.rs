@@ -1,0 +1,136 @@
+//! A durable queue of opaque records: lanes, leases, dead letters and a ledger of ids.
+//!
+//! Third room of the sidecar's flow seen from below: `enqueue` appends, `dispatch` claims, `settle` settles. What a record
+//! means is unknown here; it is bytes with a lane, an id, an order key and a time.
+//!
+//! # Invariants
+//! Every backend keeps them; the conformance suite cites them by number.
+//! 1. `append` returns `Ok` for a record only once it is as durable as asked ([`Durability`]).
+//! 2. Sequence numbers rise in commit order and are never reused, not even after a restart.
+//! 3. A record is leased at most once at a time, and its lease is durable before `claim` returns it.
+//! 4. A lease that was open when the process ended is reported as [`Lease::interrupted`] until the record is settled.
+//! 5. A settlement, what it writes into the ledger and the move of the books are one transaction.
+//! 6. An id is unique within its lane from acceptance until its entry is evicted; a repeat adds nothing.
+//! 7. For each lane: accepted = delivered + dead-lettered + discarded + erased + quarantined + ready + waiting ([`Books`]).
+//! 8. A damaged record is quarantined and counted, never returned and never silently skipped.
+//!
+//! Absent on purpose: retry rules, clocks of its own for due times (the caller passes `now`), priorities, events.
+
+mod error;
+mod ledger;
+mod record;
+mod settlement;
+
+pub mod memory;
+pub mod sqlite;
+
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use tokio::sync::Notify;
+
+pub use error::{AppendError, BoxError, ClaimError, OpenError, ReadError, SettleError};
+pub use ledger::{Books, Capacity, DeadLetter, Entry, EntryState, LaneBooks, Outcome, OutcomeKind};
+pub use record::{
+    Append, Appended, Claimed, Durability, Fingerprint, LaneName, Lease, NewRecord, OrderKey, Refused, Sequence, UnixMillis,
+};
+pub use settlement::{Disposition, Settlement, TakeAs};
+
+/// Takes records in, hands them out under a lease and takes back what became of them.
+#[async_trait]
+pub trait Queue: Send + Sync + 'static {
+    /// Appends records, each on its own merits unless [`Append::atomic`]; one result a record, in order.
+    ///
+    /// # Errors
+    /// As a whole where storage refuses: nothing of the call is acknowledged then. After [`AppendError::DurabilityUnknown`]
+    /// a record may still come back after a crash; a repeat with the same id is safe.
+    ///
+    /// # Cancel safety
+    /// Dropping the future loses the answer, not the records: they may have been appended.
+    async fn append(&self, append: Append) -> Result<Vec<Result<Appended, Refused>>, AppendError>;
+
+    /// Leases up to `max` records of a lane that are due at `now`: never tried ones in order of sequence, then waiting ones in
+    /// order of their due time.
+    ///
+    /// # Errors
+    /// Where the lease could not be made durable; then nothing is leased.
+    ///
+    /// # Cancel safety
+    /// Not cancel safe: leases of a dropped call stay open until the process ends.
+    async fn claim(&self, lane: &LaneName, max: NonZeroUsize, now: UnixMillis) -> Result<Claimed, ClaimError>;
+
+    /// Writes what became of leased records, in one transaction. A settlement of a record that is not leased under that claim
+    /// (settled already, or removed by an operator) changes nothing.
+    ///
+    /// # Errors
+    /// Where nothing could be written: the leases are still open and the same call can be repeated.
+    async fn settle(&self, settlements: Vec<Settlement>) -> Result<(), SettleError>;
+
+    /// Is notified after each commit that added records to the lane or made some due at once.
+    fn lane_ready(&self, lane: &LaneName) -> Arc<Notify>;
+
+    /// Returns once the loop that writes has gone round: the liveness probe.
+    ///
+    /// # Errors
+    /// Where the loop has ended.
+    async fn ping(&self) -> Result<(), ReadError>;
+
+    /// Durabilities on offer, weakest first.
+    fn durabilities(&self) -> &[Durability];
+
+    /// Room used and room there is.
+    fn capacity(&self) -> Capacity;
+
+    /// Finishes what was handed over, syncs and closes. Later calls fail as closed.
+    async fn close(&self);
+}
+
+/// Knows ids, their outcomes and the books.
+#[async_trait]
+pub trait Ledger: Send + Sync + 'static {
+    /// All that is known of an id.
+    ///
+    /// # Errors
+    /// Where storage cannot be read.
+    async fn find(&self, lane: &LaneName, id: &str) -> Result<Option<Entry>, ReadError>;
+
+    /// Outcomes with a number greater than `after`, oldest first, at most `limit`.
+    ///
+    /// # Errors
+    /// Where storage cannot be read.
+    async fn outcomes(&self, after: u64, limit: usize) -> Result<Vec<Outcome>, ReadError>;
+
+    /// Counters of every lane as of the newest commit.
+    fn books(&self) -> Books;
+
+    /// Time of acceptance of each lane's oldest record that is still here.
+    ///
+    /// # Errors
+    /// Where storage cannot be read.
+    async fn oldest(&self) -> Result<Vec<(LaneName, UnixMillis)>, ReadError>;
+
+    /// A random secret made with the store and kept in it: the key for fingerprints.
+    fn secret(&self) -> [u8; 32];
+}
+
+/// Lists what was given up and takes it back.
+#[async_trait]
+pub trait DeadLetters: Send + Sync + 'static {
+    /// Dead letters after `after`, in order of sequence, at most `limit`.
+    ///
+    /// # Errors
+    /// Where storage cannot be read.
+    async fn list(&self, lane: Option<&LaneName>, after: Sequence, limit: usize) -> Result<Vec<DeadLetter>, ReadError>;
+
+    /// Takes dead letters out: back into the queue as its newest records, or discarded. Returns how many were still there.
+    ///
+    /// # Errors
+    /// Where nothing could be written.
+    async fn take(&self, sequences: &[Sequence], take_as: TakeAs) -> Result<usize, SettleError>;
+}
+
+/// All of it: what a backend is.
+pub trait Store: Queue + Ledger + DeadLetters {}
+
+impl<T: Queue + Ledger + DeadLetters> Store for T {}

@@ -1,0 +1,2 @@
+//! The binary `embeddables-sidecar`.
+fn main() {}
