@@ -16,6 +16,7 @@
 //!
 //! Absent on purpose: retry rules, clocks of its own for due times (the caller passes `now`), priorities, events.
 
+mod clock;
 mod error;
 mod ledger;
 mod record;
@@ -30,12 +31,16 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use tokio::sync::Notify;
 
+pub use clock::{MonotonicClock, RunningClock};
 pub use error::{AppendError, BoxError, ClaimError, OpenError, ReadError, SettleError};
 pub use ledger::{Books, Capacity, DeadLetter, Entry, EntryState, LaneBooks, Outcome, OutcomeKind};
 pub use record::{
     Append, Appended, Claimed, Durability, Fingerprint, LaneName, Lease, NewRecord, OrderKey, Refused, Sequence, UnixMillis,
 };
 pub use settlement::{Disposition, Settlement, TakeAs};
+
+/// Bytes that a record counts for besides its payload and progress: its row, index entry and ledger entry.
+pub const RECORD_OVERHEAD_BYTES: u64 = 256;
 
 /// Takes records in, hands them out under a lease and takes back what became of them.
 #[async_trait]

@@ -1,1 +1,26 @@
-//! The Embeddables sidecar: one local gRPC call, and the event is delivered or somebody is told why not.
+//! The Embeddables sidecar: a service makes one local gRPC call, and from the moment it is acknowledged its event reaches the
+//! events API, or somebody is told why not.
+//!
+//! Each room that an event passes is a module, listed here in the order of the flow. The type says how far it has come:
+//! `proto::Event` → [`Event`](embeddables_core::Event) → [`ValidEvent`](embeddables_core::ValidEvent) →
+//! [`NewRecord`](embeddables_queue::NewRecord) → [`Lease`](embeddables_queue::Lease) →
+//! [`Attempt`](embeddables_core::Attempt) → [`Settlement`](embeddables_queue::Settlement).
+//!
+//! Three arrows run back and no other: the answer to the caller, a refusal when there is no room, and what *settle* writes
+//! into the queue.
+
+// The flow.
+pub mod ingest;
+pub mod validate;
+pub mod enqueue;
+pub mod dispatch;
+pub mod deliver;
+pub mod settle;
+
+// Around the flow.
+pub mod clock;
+pub mod commands;
+pub mod config;
+pub mod pipeline;
+pub mod server;
+pub mod telemetry;

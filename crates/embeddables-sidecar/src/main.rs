@@ -1,2 +1,7 @@
-//! The binary `embeddables-sidecar`.
-fn main() {}
+//! The binary `embeddables-sidecar`: everything is in the library.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    embeddables_sidecar::commands::run()
+}

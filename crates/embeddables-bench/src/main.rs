@@ -1,0 +1,54 @@
+//! `embeddables-bench`: `null` serves and does nothing, `load` generates load, `run` compares the sidecar with the null server.
+//!
+//! Results on stdout, tables and progress on stderr. Exit codes: 0 ok; 1 failure or an invalid measurement; 2 usage.
+
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use clap::{Parser, Subcommand};
+use embeddables_bench::load::LoadConfig;
+use embeddables_bench::null_server::NullConfig;
+use embeddables_bench::{load, null_server};
+
+/// Measures the sidecar beside a null server.
+#[derive(Debug, Parser)]
+#[command(name = "embeddables-bench", version)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serves the events service, doing nothing but answering.
+    Null(NullConfig),
+    /// Publishes events as fast as they are answered, or at a fixed rate; prints one JSON line.
+    Load(LoadConfig),
+}
+
+fn main() -> ExitCode {
+    match execute(Arguments::parse().command) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Whether all went well.
+fn execute(command: Command) -> anyhow::Result<bool> {
+    match command {
+        Command::Null(config) => {
+            let runtime = tokio::runtime::Runtime::new().context("cannot start the runtime")?;
+            runtime.block_on(null_server::serve(config)).map(|()| true)
+        }
+        Command::Load(config) => single_threaded()?.block_on(load::execute(config)),
+    }
+}
+
+/// One thread: what the generator burns is taken from the servers that it measures.
+fn single_threaded() -> anyhow::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start the runtime")
+}

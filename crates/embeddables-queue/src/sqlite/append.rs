@@ -1,0 +1,221 @@
+//! Appends within a draft: room, duplicates, the two inserts.
+//!
+//! # Invariants
+//! 1. A refused record writes nothing. Of an atomic call everything is decided before anything is written.
+//! 2. A repeat of an id adds nothing, also within one commit: the id's row is looked up in the same transaction.
+//! 3. A repeat of an id whose record was discarded or quarantined is a new record.
+
+use std::collections::HashMap;
+
+use rusqlite::{OptionalExtension, params};
+
+use super::codec::{Body, record_checksum, sql};
+use super::draft::Draft;
+use super::rows::{self, IdRow, Read};
+use super::trouble::Trouble;
+use crate::{Append, Appended, NewRecord, OutcomeKind, RECORD_OVERHEAD_BYTES, Refused, Sequence};
+
+/// What is written of a record, whether it is new or comes back from the dead letters.
+pub(super) struct Incoming<'a> {
+    pub(super) lane: usize,
+    pub(super) accept_time: i64,
+    pub(super) accept_running: i64,
+    pub(super) order_key: &'a [u8],
+    pub(super) id: &'a str,
+    pub(super) progress: &'a [u8],
+    pub(super) payload: &'a [u8],
+}
+
+impl Incoming<'_> {
+    /// Room that it takes.
+    pub(super) fn used_bytes(&self) -> u64 {
+        RECORD_OVERHEAD_BYTES + (self.payload.len() + self.progress.len()) as u64
+    }
+}
+
+/// What is to be done with a record.
+enum Verdict {
+    /// Insert it; the id's row is new.
+    Fresh(usize),
+    /// Insert it in place of a forgotten one with the same id.
+    Again(usize),
+    /// Its id is known, with the same content.
+    Known(Appended),
+    /// Do nothing.
+    Refuse(Refused),
+}
+
+impl Draft<'_> {
+    /// Appends the records of one call.
+    pub(super) fn append(&mut self, append: &Append) -> Result<Vec<Result<Appended, Refused>>, Trouble> {
+        if append.atomic && append.records.len() > 1 {
+            return self.append_atomic(&append.records);
+        }
+        let mut results = Vec::with_capacity(append.records.len());
+        for record in &append.records {
+            let verdict = self.decide(record, 0)?;
+            results.push(self.carry_out(record, verdict)?);
+        }
+        Ok(results)
+    }
+
+    fn append_atomic(&mut self, records: &[NewRecord]) -> Result<Vec<Result<Appended, Refused>>, Trouble> {
+        let mut reserved_bytes = 0;
+        let mut within: HashMap<(&str, &str), &NewRecord> = HashMap::new();
+        let mut refusals: Vec<Option<Refused>> = Vec::with_capacity(records.len());
+        for record in records {
+            let key = (record.lane.as_str(), &*record.id);
+            refusals.push(match within.get(&key) {
+                Some(first) if first.fingerprint == record.fingerprint => None,
+                Some(_) => Some(Refused::Conflict),
+                None => {
+                    within.insert(key, record);
+                    match self.decide(record, reserved_bytes)? {
+                        Verdict::Fresh(_) | Verdict::Again(_) => {
+                            reserved_bytes += needed_bytes(record);
+                            None
+                        }
+                        Verdict::Known(_) => None,
+                        Verdict::Refuse(refused) => Some(refused),
+                    }
+                }
+            });
+        }
+        if refusals.iter().any(Option::is_some) {
+            return Ok(refusals.into_iter().map(|refusal| Err(refusal.unwrap_or(Refused::NotAlone))).collect());
+        }
+        let mut results = Vec::with_capacity(records.len());
+        for record in records {
+            let verdict = self.decide(record, 0)?;
+            results.push(self.carry_out(record, verdict)?);
+        }
+        Ok(results)
+    }
+
+    fn decide(&self, record: &NewRecord, reserved_bytes: u64) -> Result<Verdict, Trouble> {
+        let Some(lane) = self.configured_lane(&record.lane) else {
+            return Ok(Verdict::Refuse(Refused::UnknownLane));
+        };
+        let known = rows::id(self.connection, self.lane_number(lane), &record.id)?;
+        if let Some(known) = &known
+            && !self.is_forgotten(known)?
+        {
+            return Ok(if known.fingerprint == record.fingerprint {
+                Verdict::Known(Appended {
+                    sequence: Sequence(known.sequence),
+                    durability: known.durability,
+                    duplicate: true,
+                })
+            } else {
+                Verdict::Refuse(Refused::Conflict)
+            });
+        }
+        let used_bytes = self.used_bytes() + reserved_bytes;
+        let requested_bytes = needed_bytes(record);
+        if used_bytes + requested_bytes > self.max_bytes {
+            return Ok(Verdict::Refuse(Refused::Full {
+                used_bytes,
+                capacity_bytes: self.max_bytes,
+                requested_bytes,
+            }));
+        }
+        Ok(if known.is_some() { Verdict::Again(lane) } else { Verdict::Fresh(lane) })
+    }
+
+    /// Whether the record of an id was discarded or quarantined, so that a repeat is a new record.
+    fn is_forgotten(&self, known: &IdRow) -> Result<bool, Trouble> {
+        let sequence = sql(known.sequence);
+        let is_here = self
+            .connection
+            .prepare_cached(
+                "SELECT 1 FROM records WHERE sequence = ?1 UNION ALL SELECT 1 FROM dead_letters WHERE sequence = ?1",
+            )?
+            .query_row([sequence], |_| Ok(()))
+            .optional()?
+            .is_some();
+        if is_here {
+            return Ok(false);
+        }
+        Ok(match rows::outcome_at(self.connection, known.sequence)? {
+            Some(Read::Good(outcome)) => matches!(outcome.kind, OutcomeKind::Discarded | OutcomeKind::Quarantined),
+            // Neither here nor known to have left: lost to damage.
+            Some(Read::Damaged) | None => true,
+        })
+    }
+
+    fn carry_out(&mut self, record: &NewRecord, verdict: Verdict) -> Result<Result<Appended, Refused>, Trouble> {
+        let (lane, again) = match verdict {
+            Verdict::Known(appended) => return Ok(Ok(appended)),
+            Verdict::Refuse(refused) => return Ok(Err(refused)),
+            Verdict::Fresh(lane) => (lane, false),
+            Verdict::Again(lane) => (lane, true),
+        };
+        let sequence = self.insert_record(&Incoming {
+            lane,
+            accept_time: record.accept_time.0,
+            accept_running: sql(self.effects.store.running),
+            order_key: &record.order_key,
+            id: &record.id,
+            progress: &[],
+            payload: &record.payload,
+        })?;
+        let statement = if again {
+            "INSERT OR REPLACE INTO ids (lane, id, sequence, fingerprint, accept_time, durability)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6)"
+        } else {
+            "INSERT INTO ids (lane, id, sequence, fingerprint, accept_time, durability)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6)"
+        };
+        self.connection.prepare_cached(statement)?.execute(params![
+            self.lane_number(lane),
+            &*record.id,
+            sql(sequence),
+            record.fingerprint.as_slice(),
+            record.accept_time.0,
+            rows::durability_code(self.durability),
+        ])?;
+        self.counters(lane).accepted += 1;
+        Ok(Ok(Appended { sequence: Sequence(sequence), durability: self.durability, duplicate: false }))
+    }
+
+    /// Inserts a never-settled record under the next sequence and moves `ready` and the room used; `accepted` is the caller's.
+    pub(super) fn insert_record(&mut self, incoming: &Incoming<'_>) -> Result<u64, Trouble> {
+        let sequence = self.effects.store.next_sequence;
+        let body = Body {
+            sequence: sql(sequence),
+            lane: self.lane_number(incoming.lane),
+            accept_time: incoming.accept_time,
+            accept_running: incoming.accept_running,
+            order_key: incoming.order_key,
+            id: incoming.id,
+            payload: incoming.payload,
+        };
+        self.connection
+            .prepare_cached(
+                "INSERT INTO records (sequence, lane, due, settled_claim, crc, accept_time, accept_running, order_key,
+                    id, progress, payload)
+                 VALUES (?1, ?2, 0, 0, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+            )?
+            .execute(params![
+                body.sequence,
+                body.lane,
+                record_checksum(body.checksum(), 0, 0, incoming.progress),
+                body.accept_time,
+                body.accept_running,
+                body.order_key,
+                body.id,
+                incoming.progress,
+                body.payload,
+            ])?;
+        self.effects.store.next_sequence += 1;
+        self.effects.woken.insert(incoming.lane);
+        let counters = self.counters(incoming.lane);
+        counters.ready += 1;
+        counters.used_bytes += incoming.used_bytes();
+        Ok(sequence)
+    }
+}
+
+fn needed_bytes(record: &NewRecord) -> u64 {
+    RECORD_OVERHEAD_BYTES + record.payload.len() as u64
+}

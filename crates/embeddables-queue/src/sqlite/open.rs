@@ -1,0 +1,322 @@
+//! Opening a store: directory, lock, format, what a crash left behind, migration, state, writer. In this order.
+//!
+//! # Invariants
+//! 1. Nothing is written before the lock is held and the format is known to be ours.
+//! 2. Damage never keeps a store from opening: what can be read is kept, the rest is reported and counted.
+//! 3. The time it takes does not grow with what is queued, unless the file is damaged or suspect.
+
+use std::fs::File;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use rand::TryRng;
+use rusqlite::Connection;
+use tokio::sync::{Notify, mpsc};
+
+use super::commit::{Scope, Terms};
+use super::config::{OpenReport, PossibleLoss, SqliteConfig};
+use super::format::{self, Format, Found};
+use super::intake::Intake;
+use super::load::{self, Loaded};
+use super::mark::{self, Mark, MarkKeeper};
+use super::reader::Readers;
+use super::rebuild::{self, LeftBehind};
+use super::reserve::Reserve;
+use super::running::RunningTime;
+use super::shared::Shared;
+use super::trouble::{Remedy, Trouble};
+use super::volume::{self, Paths};
+use super::writer::{Health, Writer};
+use super::{SqliteQueue, connection, migrate, rows, salvage};
+use crate::clock::whole_millis;
+use crate::{Durability, OpenError};
+
+/// Calls that may wait in each of the writer's channels.
+const CHANNEL_CALLS: usize = 1_024;
+/// The log is written back from this size on, or from a sixteenth of a small volume.
+const LOG_LIMIT_BYTES: u64 = 4 << 20;
+const MIN_LOG_LIMIT_BYTES: u64 = 64 << 10;
+const PAGE_BYTES: u64 = 4_096;
+
+/// Opens a store and starts its writer.
+pub(super) fn open(config: SqliteConfig) -> Result<(SqliteQueue, OpenReport), OpenError> {
+    let paths = Paths { dir: config.dir.clone() };
+    let mut report = OpenReport::default();
+    let lock = take_directory(&paths)?;
+    report.durabilities = offered(&config)?;
+    let found = check_format(&paths)?;
+    let store = |trouble: Trouble| OpenError::Store { path: paths.dir.clone(), source: trouble.boxed() };
+    let marked = match mark::read(&paths.mark()) {
+        Ok(marked) => marked,
+        Err(error) => {
+            tracing::warn!(%error, "the mark file could not be read");
+            None
+        }
+    };
+    let newest = marked.map_or_else(Mark::default, |(_, mark)| mark);
+    let connection = open_file(&paths, found, newest, &mut report).map_err(store)?;
+    let opened = prepare(&connection, &config, &lock, newest, &mut report);
+    let (connection, loaded) = match opened {
+        Ok(loaded) => (connection, loaded),
+        Err(OpenFailure::Newer(found)) => return Err(newer(&paths, found)),
+        Err(OpenFailure::Trouble(trouble)) if trouble.remedy(|| true) == Remedy::Salvage => {
+            drop(connection);
+            let connection = salvaged(&paths, newest, &mut report).map_err(store)?;
+            match prepare(&connection, &config, &lock, newest, &mut report) {
+                Ok(loaded) => (connection, loaded),
+                Err(OpenFailure::Newer(found)) => return Err(newer(&paths, found)),
+                Err(OpenFailure::Trouble(trouble)) => return Err(store(trouble)),
+            }
+        }
+        Err(OpenFailure::Trouble(trouble)) => return Err(store(trouble)),
+    };
+    let turn = marked.map_or(0, |(turn, _)| turn);
+    start(config, paths, lock, connection, loaded, turn, report)
+}
+
+/// Why a file that opens is not used.
+enum OpenFailure {
+    Newer(Format),
+    Trouble(Trouble),
+}
+
+impl<T: Into<Trouble>> From<T> for OpenFailure {
+    fn from(error: T) -> Self {
+        Self::Trouble(error.into())
+    }
+}
+
+fn take_directory(paths: &Paths) -> Result<File, OpenError> {
+    let directory = |source| OpenError::Directory { path: paths.dir.clone(), source };
+    volume::make_dir(&paths.dir).map_err(directory)?;
+    volume::lock(&paths.lock())
+        .map_err(directory)?
+        .ok_or_else(|| OpenError::InUse { path: paths.dir.clone() })
+}
+
+/// What the volume offers, up to what is configured.
+fn offered(config: &SqliteConfig) -> Result<Vec<Durability>, OpenError> {
+    let mut offers = volume::durabilities(&config.dir)
+        .map_err(|source| OpenError::Directory { path: config.dir.clone(), source })?;
+    if let Some(wanted) = config.durability {
+        if !offers.contains(&wanted) {
+            return Err(OpenError::Durability { path: config.dir.clone() });
+        }
+        offers.retain(|offer| *offer <= wanted);
+    }
+    Ok(offers)
+}
+
+fn newer(paths: &Paths, found: Format) -> OpenError {
+    OpenError::Newer {
+        path: paths.dir.clone(),
+        found: found.to_string(),
+        supported: Format::CURRENT.to_string(),
+    }
+}
+
+/// Looks at the main file alone. A finished copy of it counts instead, where there is one.
+fn check_format(paths: &Paths) -> Result<Option<Found>, OpenError> {
+    let truth = if paths.rebuilt().exists() { paths.rebuilt() } else { paths.db() };
+    if !has_bytes(&truth) {
+        return Ok(None);
+    }
+    let found = format::peek(&truth);
+    match found {
+        Found::Is { format, .. } if !format.is_supported() => Err(newer(paths, format)),
+        _ => Ok(Some(found)),
+    }
+}
+
+fn has_bytes(path: &Path) -> bool {
+    std::fs::metadata(path).is_ok_and(|metadata| metadata.len() > 0)
+}
+
+/// Finishes what was left behind and opens the file, or makes it, or salvages it.
+fn open_file(
+    paths: &Paths,
+    found: Option<Found>,
+    newest: Mark,
+    report: &mut OpenReport,
+) -> Result<Connection, Trouble> {
+    match rebuild::resume(paths)? {
+        LeftBehind::Nothing => {}
+        LeftBehind::Rebuilt => report.rebuilt = true,
+        LeftBehind::Suspect if found.is_none() => {
+            volume::remove_if_there(&paths.suspect()).map_err(Trouble::file("removing a stray marker"))?;
+        }
+        LeftBehind::Suspect => {
+            report.rebuilt = true;
+            match rebuild::rebuild_closed(paths) {
+                Err(trouble) if trouble.remedy(|| true) == Remedy::Salvage => {
+                    return salvaged(paths, newest, report);
+                }
+                other => other?,
+            }
+        }
+    }
+    if found.is_none() {
+        report.created = true;
+        connection::create(paths, &new_secret()?)?;
+    }
+    if found == Some(Found::Unreadable) {
+        return salvaged(paths, newest, report);
+    }
+    match connection::open_writer(&paths.db()) {
+        Ok(connection) => Ok(connection),
+        Err(error) => {
+            let trouble = Trouble::from(error);
+            if trouble.remedy(|| true) == Remedy::Salvage {
+                return salvaged(paths, newest, report);
+            }
+            Err(trouble)
+        }
+    }
+}
+
+fn salvaged(paths: &Paths, newest: Mark, report: &mut OpenReport) -> Result<Connection, Trouble> {
+    tracing::error!("the store is damaged: what can be read is kept, the file is set aside");
+    report.salvaged = Some(salvage::salvage(paths, None, newest, &new_secret()?)?);
+    Ok(connection::open_writer(&paths.db())?)
+}
+
+fn new_secret() -> Result<[u8; 32], Trouble> {
+    let mut secret = [0_u8; 32];
+    rand::rngs::SysRng.try_fill_bytes(&mut secret).map_err(|error| Trouble::File {
+        step: "drawing a random secret",
+        source: std::io::Error::other(error),
+    })?;
+    Ok(secret)
+}
+
+/// Migrates, repairs what is kept twice, loads the state and writes what this start has to say.
+fn prepare(
+    connection: &Connection,
+    config: &SqliteConfig,
+    lock: &File,
+    newest: Mark,
+    report: &mut OpenReport,
+) -> Result<Loaded, OpenFailure> {
+    let Found::Is { format, repair } = format::read(connection) else {
+        return Err(OpenFailure::Trouble(Trouble::Damaged { what: "neither copy of the format can be read" }));
+    };
+    if !format.is_supported() {
+        return Err(OpenFailure::Newer(format));
+    }
+    if repair {
+        tracing::warn!(%format, "one of the two copies of the format was damaged and is repaired");
+        format.write(connection)?;
+    }
+    report.format = migrate::migrate(connection, format, migrate::STEPS)?.to_string();
+    connection.execute_batch("BEGIN IMMEDIATE")?;
+    let loaded = (|| -> Result<Loaded, Trouble> {
+        let mut loaded = load::load(connection, config, newest)?;
+        let store = &mut loaded.state.store;
+        let store_commit = store.commit_number;
+        if store_commit < newest.commit_number {
+            store.possible_losses += 1;
+            report.possible_loss = Some(PossibleLoss { store_commit, mark_commit: newest.commit_number });
+            // The lost numbers are not given out again.
+            store.commit_number = newest.commit_number;
+        }
+        let identity = volume::identity(lock).map_err(Trouble::file("telling the directory from a copy"))?;
+        let known = rows::meta(connection, "identity")?;
+        if known.as_deref() != Some(identity.as_bytes()) {
+            if known.is_some() && store.next_sequence > 1 {
+                report.copied = true;
+                store.doubt_sequence = store.next_sequence;
+                store.doubt_claim = store.next_claim;
+            }
+            rows::write_meta(connection, "identity", identity.as_bytes())?;
+        }
+        store.commit_number += 1;
+        rows::write_store(connection, store)?;
+        connection.execute_batch("COMMIT")?;
+        Ok(loaded)
+    })();
+    match loaded {
+        Ok(loaded) => {
+            report.interrupted = loaded.state.interrupted.len() as u64;
+            Ok(loaded)
+        }
+        Err(trouble) => {
+            super::commit::roll_back(connection);
+            Err(OpenFailure::Trouble(trouble))
+        }
+    }
+}
+
+fn start(
+    config: SqliteConfig,
+    paths: Paths,
+    lock: File,
+    connection: Connection,
+    loaded: Loaded,
+    turn: u64,
+    report: OpenReport,
+) -> Result<(SqliteQueue, OpenReport), OpenError> {
+    let path = paths.dir.clone();
+    let failed = |source: std::io::Error| OpenError::Store { path: path.clone(), source: Box::new(source) };
+    let Loaded { state, secret } = loaded;
+    let running = Arc::new(RunningTime::resume(state.store.running, Arc::clone(&config.clock)));
+    let mark = MarkKeeper::start(paths.mark(), turn, Arc::clone(&running)).map_err(failed)?;
+    let reserve = Reserve::open(&paths, config.max_bytes);
+    let shared = Arc::new(Shared::of(&state));
+    let (controls, controls_in) = mpsc::channel(CHANNEL_CALLS);
+    let (appends, appends_in) = mpsc::channel(CHANNEL_CALLS);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().map_err(failed)?;
+    let strongest = report.durabilities.last().copied().unwrap_or(Durability::Memory);
+    let volume_bytes = volume::room(&paths.dir).map_or(u64::MAX, |(size, _)| size);
+    let log_limit = (volume_bytes / 16).clamp(MIN_LOG_LIMIT_BYTES, LOG_LIMIT_BYTES);
+    let writer = Writer {
+        connection: Some(connection),
+        shared: Arc::clone(&shared),
+        intake: Intake {
+            runtime,
+            controls: controls_in,
+            appends: appends_in,
+            max_batch: config.max_batch.get(),
+            linger: config.linger,
+        },
+        running,
+        mark,
+        reserve,
+        terms: Terms {
+            max_bytes: config.max_bytes,
+            dedupe_window_millis: whole_millis(config.dedupe_window),
+            dedupe_ids: config.dedupe_ids,
+            scope: Scope::All,
+            durability: strongest,
+            running: 0,
+        },
+        strongest,
+        on_commit: config.on_commit.clone(),
+        syncs: true,
+        log_limit_pages: i32::try_from(log_limit / PAGE_BYTES).unwrap_or(i32::MAX),
+        health: Health::Good,
+        more_to_evict: state.oldest_outcome.is_some(),
+        more_to_vacuum: true,
+        hook: None,
+        state,
+        paths: paths.clone(),
+        lock,
+    };
+    let thread = std::thread::Builder::new()
+        .name("queue-writer".into())
+        .spawn(move || writer.run())
+        .map_err(failed)?;
+    let queue = SqliteQueue {
+        readers: Readers::new(paths.db(), Arc::clone(&shared), controls.clone()),
+        shared,
+        controls,
+        appends,
+        durabilities: report.durabilities.clone(),
+        max_bytes: config.max_bytes,
+        secret,
+        no_lane: Arc::new(Notify::new()),
+        closed: AtomicBool::new(false),
+        thread: std::sync::Mutex::new(Some(thread)),
+    };
+    Ok((queue, report))
+}

@@ -1,0 +1,440 @@
+//! Reading and writing single rows, with their checksums. Knows columns, not what a change means.
+
+use rusqlite::{CachedStatement, Connection, OptionalExtension, Row, params};
+
+use super::codec::{
+    Body, Checksum, OutcomeRow, dead_letter_checksum, meta_checksum, order_key, record_checksum, sql, unsigned,
+};
+use super::state::{LaneCounters, StoreRow};
+use super::trouble::is_unreadable_value;
+use crate::{Durability, OrderKey, OutcomeKind};
+
+/// A row as read: good, or with a wrong checksum or a value of a wrong type.
+#[derive(Debug)]
+pub(super) enum Read<T> {
+    /// The checksum is right.
+    Good(T),
+    /// It is not; the row belongs into quarantine.
+    Damaged,
+}
+
+/// A row of `records`.
+#[derive(Debug)]
+pub(super) struct RecordRow {
+    pub(super) sequence: u64,
+    pub(super) lane: i64,
+    pub(super) due: i64,
+    pub(super) settled_claim: u64,
+    pub(super) accept_time: i64,
+    pub(super) accept_running: i64,
+    pub(super) order_key: OrderKey,
+    pub(super) id: Box<str>,
+    pub(super) progress: Vec<u8>,
+    pub(super) payload: Vec<u8>,
+    pub(super) body_checksum: u32,
+}
+
+/// A row of `dead_letters`.
+#[derive(Debug)]
+pub(super) struct DeadLetterRow {
+    pub(super) sequence: u64,
+    pub(super) lane: i64,
+    pub(super) accept_time: i64,
+    pub(super) accept_running: i64,
+    pub(super) dead_time: i64,
+    pub(super) order_key: OrderKey,
+    pub(super) id: Box<str>,
+    pub(super) reason: Box<str>,
+    pub(super) progress: Vec<u8>,
+    pub(super) payload: Vec<u8>,
+}
+
+/// A row of `outcomes`.
+#[derive(Debug)]
+pub(super) struct KnownOutcome {
+    pub(super) number: u64,
+    pub(super) sequence: u64,
+    pub(super) lane: i64,
+    pub(super) kind: OutcomeKind,
+    pub(super) time: i64,
+    pub(super) id: Box<str>,
+    pub(super) reason: Box<str>,
+    pub(super) note: Vec<u8>,
+}
+
+/// A row of `ids`.
+#[derive(Debug)]
+pub(super) struct IdRow {
+    pub(super) sequence: u64,
+    pub(super) fingerprint: Vec<u8>,
+    pub(super) accept_time: i64,
+    pub(super) durability: Durability,
+}
+
+/// Columns that [`record`] reads, in its order.
+pub(super) const RECORD_COLUMNS: &str =
+    "sequence, lane, due, settled_claim, crc, accept_time, accept_running, order_key, id, progress, payload";
+/// Columns that [`dead_letter`] reads, in its order.
+pub(super) const DEAD_LETTER_COLUMNS: &str =
+    "sequence, lane, crc, accept_time, accept_running, dead_time, order_key, id, reason, progress, payload";
+/// Columns that [`outcome`] reads, in its order.
+pub(super) const OUTCOME_COLUMNS: &str = "number, sequence, lane, kind, crc, outcome_time, running, id, reason, note";
+
+/// Turns a value of a wrong type into a damaged row; other errors pass.
+pub(super) fn or_damaged<T>(read: rusqlite::Result<Read<T>>) -> rusqlite::Result<Read<T>> {
+    match read {
+        Err(error) if is_unreadable_value(&error) => Ok(Read::Damaged),
+        other => other,
+    }
+}
+
+/// Reads a row of [`RECORD_COLUMNS`].
+pub(super) fn record(row: &Row<'_>) -> rusqlite::Result<Read<RecordRow>> {
+    or_damaged(read_record(row))
+}
+
+fn read_record(row: &Row<'_>) -> rusqlite::Result<Read<RecordRow>> {
+    let order = row.get_ref(7)?.as_blob()?;
+    let (id, payload) = (row.get_ref(8)?.as_str()?, row.get_ref(10)?.as_blob()?);
+    let body = Body {
+        sequence: row.get(0)?,
+        lane: row.get(1)?,
+        accept_time: row.get(5)?,
+        accept_running: row.get(6)?,
+        order_key: order,
+        id,
+        payload,
+    };
+    let (due, settled_claim): (i64, i64) = (row.get(2)?, row.get(3)?);
+    let progress = row.get_ref(9)?.as_blob()?;
+    let checksum = body.checksum();
+    if i64::from(record_checksum(checksum, due, settled_claim, progress)) != row.get::<_, i64>(4)? {
+        return Ok(Read::Damaged);
+    }
+    Ok(Read::Good(RecordRow {
+        sequence: unsigned(body.sequence),
+        lane: body.lane,
+        due,
+        settled_claim: unsigned(settled_claim),
+        accept_time: body.accept_time,
+        accept_running: body.accept_running,
+        order_key: order_key(order),
+        id: id.into(),
+        progress: progress.to_vec(),
+        payload: payload.to_vec(),
+        body_checksum: checksum.finish(),
+    }))
+}
+
+/// Reads a row of [`DEAD_LETTER_COLUMNS`].
+pub(super) fn dead_letter(row: &Row<'_>) -> rusqlite::Result<Read<DeadLetterRow>> {
+    or_damaged(read_dead_letter(row))
+}
+
+fn read_dead_letter(row: &Row<'_>) -> rusqlite::Result<Read<DeadLetterRow>> {
+    let order = row.get_ref(6)?.as_blob()?;
+    let (id, payload) = (row.get_ref(7)?.as_str()?, row.get_ref(10)?.as_blob()?);
+    let body = Body {
+        sequence: row.get(0)?,
+        lane: row.get(1)?,
+        accept_time: row.get(3)?,
+        accept_running: row.get(4)?,
+        order_key: order,
+        id,
+        payload,
+    };
+    let dead_time: i64 = row.get(5)?;
+    let reason = row.get_ref(8)?.as_str()?;
+    let progress = row.get_ref(9)?.as_blob()?;
+    let checksum = dead_letter_checksum(body.checksum(), dead_time, reason, progress);
+    if i64::from(checksum) != row.get::<_, i64>(2)? {
+        return Ok(Read::Damaged);
+    }
+    Ok(Read::Good(DeadLetterRow {
+        sequence: unsigned(body.sequence),
+        lane: body.lane,
+        accept_time: body.accept_time,
+        accept_running: body.accept_running,
+        dead_time,
+        order_key: order_key(order),
+        id: id.into(),
+        reason: reason.into(),
+        progress: progress.to_vec(),
+        payload: payload.to_vec(),
+    }))
+}
+
+/// Reads a row of [`OUTCOME_COLUMNS`].
+pub(super) fn outcome(row: &Row<'_>) -> rusqlite::Result<Read<KnownOutcome>> {
+    or_damaged(read_outcome(row))
+}
+
+fn read_outcome(row: &Row<'_>) -> rusqlite::Result<Read<KnownOutcome>> {
+    let stored = OutcomeRow {
+        number: row.get(0)?,
+        sequence: row.get(1)?,
+        lane: row.get(2)?,
+        kind: row.get(3)?,
+        time: row.get(5)?,
+        running: row.get(6)?,
+        id: row.get_ref(7)?.as_str()?,
+        reason: row.get_ref(8)?.as_str()?,
+        note: row.get_ref(9)?.as_blob()?,
+    };
+    let Some(kind) = kind_of(stored.kind) else {
+        return Ok(Read::Damaged);
+    };
+    if i64::from(stored.checksum()) != row.get::<_, i64>(4)? {
+        return Ok(Read::Damaged);
+    }
+    Ok(Read::Good(KnownOutcome {
+        number: unsigned(stored.number),
+        sequence: unsigned(stored.sequence),
+        lane: stored.lane,
+        kind,
+        time: stored.time,
+        id: stored.id.into(),
+        reason: stored.reason.into(),
+        note: stored.note.to_vec(),
+    }))
+}
+
+/// The row of an id.
+pub(super) fn id(connection: &Connection, lane: i64, id: &str) -> rusqlite::Result<Option<IdRow>> {
+    connection
+        .prepare_cached(
+            "SELECT sequence, fingerprint, accept_time, durability FROM ids WHERE lane = ?1 AND id = ?2",
+        )?
+        .query_row(params![lane, id], |row| {
+            Ok(IdRow {
+                sequence: unsigned(row.get(0)?),
+                fingerprint: row.get(1)?,
+                accept_time: row.get(2)?,
+                durability: durability_of(row.get(3)?),
+            })
+        })
+        .optional()
+}
+
+/// The statement that reads one record by its sequence.
+pub(super) fn record_statement(connection: &Connection) -> rusqlite::Result<CachedStatement<'_>> {
+    connection.prepare_cached(&format!("SELECT {RECORD_COLUMNS} FROM records WHERE sequence = ?1"))
+}
+
+/// The dead letter of a sequence.
+pub(super) fn dead_letter_at(connection: &Connection, sequence: u64) -> rusqlite::Result<Option<Read<DeadLetterRow>>> {
+    connection
+        .prepare_cached(&format!("SELECT {DEAD_LETTER_COLUMNS} FROM dead_letters WHERE sequence = ?1"))?
+        .query_row([sql(sequence)], dead_letter)
+        .optional()
+}
+
+/// The newest outcome of a sequence.
+pub(super) fn outcome_at(connection: &Connection, sequence: u64) -> rusqlite::Result<Option<Read<KnownOutcome>>> {
+    connection
+        .prepare_cached(&format!(
+            "SELECT {OUTCOME_COLUMNS} FROM outcomes WHERE sequence = ?1 ORDER BY number DESC LIMIT 1"
+        ))?
+        .query_row([sql(sequence)], outcome)
+        .optional()
+}
+
+/// A fact of `meta`, if it is there and its checksum is right.
+pub(super) fn meta(connection: &Connection, name: &str) -> rusqlite::Result<Option<Vec<u8>>> {
+    let row = connection
+        .prepare_cached("SELECT value, crc FROM meta WHERE name = ?1")?
+        .query_row([name], |row| Ok((row.get::<_, Vec<u8>>(0)?, row.get::<_, i64>(1)?)))
+        .optional();
+    match row {
+        Ok(row) => Ok(row.filter(|(value, crc)| i64::from(meta_checksum(name, value)) == *crc).map(|(value, _)| value)),
+        Err(error) if is_unreadable_value(&error) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Writes a fact of `meta`.
+pub(super) fn write_meta(connection: &Connection, name: &str, value: &[u8]) -> rusqlite::Result<()> {
+    connection
+        .prepare_cached("INSERT OR REPLACE INTO meta (name, value, crc) VALUES (?1, ?2, ?3)")?
+        .execute(params![name, value, meta_checksum(name, value)])?;
+    Ok(())
+}
+
+fn store_numbers(store: &StoreRow) -> [i64; 9] {
+    [
+        store.commit_number,
+        store.next_sequence,
+        store.next_claim,
+        store.next_outcome,
+        store.running,
+        store.evicted_ids,
+        store.possible_losses,
+        store.doubt_sequence,
+        store.doubt_claim,
+    ]
+    .map(sql)
+}
+
+/// The row of `store`; `None` where it is missing or damaged.
+pub(super) fn store(connection: &Connection) -> rusqlite::Result<Option<StoreRow>> {
+    let row = connection
+        .prepare_cached(
+            "SELECT commit_number, next_sequence, next_claim, next_outcome, running, evicted_ids, possible_losses,
+                    doubt_sequence, doubt_claim, crc FROM store WHERE only = 1",
+        )?
+        .query_row([], |row| {
+            let mut numbers = [0_i64; 9];
+            for (index, number) in numbers.iter_mut().enumerate() {
+                *number = row.get(index)?;
+            }
+            Ok((numbers, row.get::<_, i64>(9)?))
+        })
+        .optional();
+    let (numbers, crc) = match row {
+        Ok(Some(row)) => row,
+        Ok(None) => return Ok(None),
+        Err(error) if is_unreadable_value(&error) => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    if i64::from(Checksum::default().numbers(numbers).finish()) != crc {
+        return Ok(None);
+    }
+    let [
+        commit_number,
+        next_sequence,
+        next_claim,
+        next_outcome,
+        running,
+        evicted_ids,
+        possible_losses,
+        doubt_sequence,
+        doubt_claim,
+    ] = numbers.map(unsigned);
+    Ok(Some(StoreRow {
+        commit_number,
+        next_sequence,
+        next_claim,
+        next_outcome,
+        running,
+        evicted_ids,
+        possible_losses,
+        doubt_sequence,
+        doubt_claim,
+    }))
+}
+
+/// Writes the row of `store`.
+pub(super) fn write_store(connection: &Connection, store: &StoreRow) -> rusqlite::Result<()> {
+    let n = store_numbers(store);
+    let crc = Checksum::default().numbers(n).finish();
+    connection
+        .prepare_cached(
+            "INSERT OR REPLACE INTO store (only, commit_number, next_sequence, next_claim, next_outcome, running,
+                evicted_ids, possible_losses, doubt_sequence, doubt_claim, crc)
+             VALUES (1, ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
+        )?
+        .execute(params![n[0], n[1], n[2], n[3], n[4], n[5], n[6], n[7], n[8], crc])?;
+    Ok(())
+}
+
+fn lane_numbers(number: i64, c: &LaneCounters) -> [i64; 10] {
+    let [a, b, d, e, f, g, h, i, j] = [
+        c.accepted,
+        c.delivered,
+        c.dead_lettered,
+        c.discarded,
+        c.erased,
+        c.quarantined,
+        c.ready,
+        c.waiting,
+        c.used_bytes,
+    ]
+    .map(sql);
+    [number, a, b, d, e, f, g, h, i, j]
+}
+
+/// Every lane by number: its name and its books, `None` where their checksum is wrong.
+pub(super) fn lanes(connection: &Connection) -> rusqlite::Result<Vec<(i64, String, Option<LaneCounters>)>> {
+    connection
+        .prepare_cached(
+            "SELECT number, accepted, delivered, dead_lettered, discarded, erased, quarantined, ready, waiting,
+                    used_bytes, name, crc FROM lanes ORDER BY number",
+        )?
+        .query_map([], |row| {
+            let mut numbers = [0_i64; 10];
+            for (index, number) in numbers.iter_mut().enumerate() {
+                *number = row.get(index)?;
+            }
+            let (name, crc): (String, i64) = (row.get(10)?, row.get(11)?);
+            let good = i64::from(Checksum::default().numbers(numbers).bytes(name.as_bytes()).finish()) == crc;
+            let [_, a, b, d, e, f, g, h, i, j] = numbers.map(unsigned);
+            let counters = LaneCounters {
+                accepted: a,
+                delivered: b,
+                dead_lettered: d,
+                discarded: e,
+                erased: f,
+                quarantined: g,
+                ready: h,
+                waiting: i,
+                used_bytes: j,
+            };
+            Ok((numbers[0], name, good.then_some(counters)))
+        })?
+        .collect()
+}
+
+/// Writes a lane with its books.
+pub(super) fn write_lane(connection: &Connection, number: i64, name: &str, c: &LaneCounters) -> rusqlite::Result<()> {
+    let n = lane_numbers(number, c);
+    let crc = Checksum::default().numbers(n).bytes(name.as_bytes()).finish();
+    connection
+        .prepare_cached(
+            "INSERT OR REPLACE INTO lanes (number, name, accepted, delivered, dead_lettered, discarded, erased,
+                quarantined, ready, waiting, used_bytes, crc)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
+        )?
+        .execute(params![n[0], name, n[1], n[2], n[3], n[4], n[5], n[6], n[7], n[8], n[9], crc])?;
+    Ok(())
+}
+
+/// Code of a kind of outcome on disk.
+pub(super) fn kind_code(kind: OutcomeKind) -> i64 {
+    match kind {
+        OutcomeKind::Delivered => 1,
+        OutcomeKind::DeadLettered => 2,
+        OutcomeKind::Quarantined => 3,
+        OutcomeKind::Discarded => 4,
+    }
+}
+
+/// Kind of outcome of a code.
+pub(super) fn kind_of(code: i64) -> Option<OutcomeKind> {
+    match code {
+        1 => Some(OutcomeKind::Delivered),
+        2 => Some(OutcomeKind::DeadLettered),
+        3 => Some(OutcomeKind::Quarantined),
+        4 => Some(OutcomeKind::Discarded),
+        _ => None,
+    }
+}
+
+/// Code of a durability on disk.
+pub(super) fn durability_code(durability: Durability) -> i64 {
+    match durability {
+        Durability::Memory => 1,
+        Durability::Buffered => 2,
+        Durability::Fsynced => 3,
+        Durability::Replicated => 4,
+    }
+}
+
+/// Durability of a code; an unknown one promises least.
+pub(super) fn durability_of(code: i64) -> Durability {
+    match code {
+        2 => Durability::Buffered,
+        3 => Durability::Fsynced,
+        4 => Durability::Replicated,
+        _ => Durability::Memory,
+    }
+}

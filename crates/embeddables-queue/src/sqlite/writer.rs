@@ -1,0 +1,384 @@
+//! The writer: the one thread that changes `queue.db`. Bytes only; what they mean is unknown here.
+//!
+//! # Invariants
+//! 1. A call is answered after the commit that holds its work, never before.
+//! 2. After a failed write or sync nothing is appended to the log; everything is copied to a new file first.
+//! 3. When the disk is full, settlements go on; appends are refused.
+//! 4. Leases outlive every failure: they end by a settlement that was committed, or with the process.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::{PoisonError, RwLockWriteGuard};
+use std::time::Duration;
+
+use rusqlite::Connection;
+use rusqlite::wal::CheckpointMode;
+
+use super::answer;
+use super::command::Group;
+use super::commit::{self, Answers, CommitHook, Committed, Failure, Scope, Terms};
+use super::config::CommitObserver;
+use super::connection;
+use super::intake::{Gathered, Intake};
+use super::mark::{Mark, MarkKeeper};
+use super::rebuild;
+use super::reserve::Reserve;
+use super::running::RunningTime;
+use super::shared::Shared;
+use super::state::State;
+use super::trouble::{Remedy, Trouble};
+use super::volume::Paths;
+use crate::Durability;
+use crate::clock::{MonotonicClock, RunningClock as _};
+
+/// How long the loop waits for calls while it has chores.
+const CHORE_INTERVAL: Duration = Duration::from_millis(50);
+/// Longest pause between two tries to copy the store after a failed write.
+const MAX_RETRY_MILLIS: u64 = 10_000;
+
+/// Whether the file can be written to.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Health {
+    /// It can.
+    Good,
+    /// A write failed: it must be copied first, which is tried again at this running time.
+    Suspect {
+        /// Running time in milliseconds.
+        retry_at: u64,
+        /// Pause after the next failure.
+        pause_millis: u64,
+    },
+}
+
+/// The thread's own data.
+pub(super) struct Writer {
+    pub(super) paths: Paths,
+    /// `None` only where the file could not be opened again after a failure.
+    pub(super) connection: Option<Connection>,
+    pub(super) state: State,
+    pub(super) shared: Arc<Shared>,
+    pub(super) intake: Intake,
+    pub(super) running: Arc<RunningTime>,
+    pub(super) mark: MarkKeeper,
+    pub(super) reserve: Reserve,
+    pub(super) terms: Terms,
+    /// Strongest durability on offer; settlements and claims always have it.
+    pub(super) strongest: Durability,
+    /// Whether commits of the connection are synced as it is set now.
+    pub(super) syncs: bool,
+    /// Pages in the log from which on it is written back.
+    pub(super) log_limit_pages: i32,
+    pub(super) health: Health,
+    pub(super) more_to_evict: bool,
+    pub(super) more_to_vacuum: bool,
+    pub(super) hook: Option<CommitHook>,
+    pub(super) on_commit: Option<CommitObserver>,
+    /// Held for as long as the store may be written to.
+    #[expect(dead_code, reason = "its lock matters, not its content")]
+    pub(super) lock: std::fs::File,
+}
+
+impl Writer {
+    /// Serves calls until closed or until every handle is gone.
+    pub(super) fn run(mut self) {
+        loop {
+            let patience = self.has_chores().then_some(CHORE_INTERVAL);
+            match self.intake.gather(patience) {
+                Gathered::Group(mut group) => {
+                    let closes = std::mem::take(&mut group.closes);
+                    self.serve(group);
+                    if !closes.is_empty() {
+                        let rest = self.intake.close();
+                        let more = self.finish(rest);
+                        drop(self);
+                        for reply in closes.into_iter().chain(more) {
+                            answer::tell(reply, ());
+                        }
+                        return;
+                    }
+                }
+                Gathered::Idle => self.do_chores(),
+                Gathered::Closed => return,
+            }
+        }
+    }
+
+    fn finish(&mut self, mut rest: Group) -> Vec<tokio::sync::oneshot::Sender<()>> {
+        let closes = std::mem::take(&mut rest.closes);
+        self.serve(rest);
+        if let (Some(connection), Health::Good) = (&self.connection, self.health)
+            && let Err(error) = connection.wal_checkpoint_v2(None::<&str>, CheckpointMode::TRUNCATE)
+        {
+            tracing::warn!(%error, "the log could not be written back at the end; it will be at the next start");
+        }
+        closes
+    }
+
+    /// Does the work of a group and answers its calls.
+    fn serve(&mut self, group: Group) {
+        if group.salvage {
+            self.salvage();
+        }
+        if group.is_idle() {
+            answer::committed(group, Answers::default(), Scope::All);
+            return;
+        }
+        if !self.heal() {
+            answer::failed(group, Failure { committing: false, trouble: Trouble::Suspect }, false);
+            return;
+        }
+        match self.write(&group) {
+            Ok((answers, scope)) => answer::committed(group, answers, scope),
+            Err((failure, remedy)) => {
+                tracing::error!(error = %failure.trouble, committing = failure.committing, "a commit failed");
+                if remedy == Remedy::Rebuild {
+                    rebuild::mark_suspect(&self.paths);
+                    self.health = Health::Suspect { retry_at: 0, pause_millis: 100 };
+                }
+                answer::failed(group, failure, remedy == Remedy::MakeRoom);
+                self.heal();
+            }
+        }
+        self.tend_log();
+    }
+
+    fn write(&mut self, group: &Group) -> Result<(Answers, Scope), (Failure, Remedy)> {
+        let mut scope = if self.reserve.is_released() { Scope::WithoutAppends } else { Scope::All };
+        let mut salvaged = false;
+        loop {
+            let failure = match self.attempt(group, scope) {
+                Ok(answers) => return Ok((answers, scope)),
+                Err(failure) => failure,
+            };
+            let remedy = failure.trouble.remedy(|| self.reserve.room_left());
+            match remedy {
+                Remedy::MakeRoom if scope != Scope::SettlementsOnly => {
+                    let first = !self.reserve.is_released();
+                    self.make_room();
+                    scope = match scope {
+                        Scope::All => Scope::WithoutAppends,
+                        // With the reserve given up just now the same is worth another try.
+                        Scope::WithoutAppends if first => Scope::WithoutAppends,
+                        _ => Scope::SettlementsOnly,
+                    };
+                }
+                Remedy::Salvage if !salvaged => {
+                    tracing::error!(error = %failure.trouble, "the store is damaged");
+                    salvaged = true;
+                    if !self.salvage() {
+                        return Err((failure, remedy));
+                    }
+                }
+                _ => return Err((failure, remedy)),
+            }
+        }
+    }
+
+    /// One try at one transaction.
+    fn attempt(&mut self, group: &Group, scope: Scope) -> Result<Answers, Failure> {
+        let before = |trouble| Failure { committing: false, trouble };
+        let durability = self.durability_for(group);
+        self.set_syncs(durability).map_err(|error| before(error.into()))?;
+        let connection = self.connection.as_ref().ok_or_else(|| before(Trouble::Suspect))?;
+        let terms = Terms { scope, durability, running: self.running.now(), ..self.terms };
+        let begun = MonotonicClock::start();
+        let Committed { answers, effects, wrote } =
+            commit::commit(connection, &self.state, group, &terms, self.hook.as_mut())?;
+        let (woken, reasons) = (effects.woken.clone(), !effects.reasons.is_empty());
+        self.state.apply(effects);
+        self.more_to_evict = answers.more_to_evict;
+        if wrote {
+            if let Some(observer) = &self.on_commit {
+                observer.observe(begun.elapsed());
+            }
+            self.more_to_vacuum = true;
+            self.shared.publish(&self.state, reasons);
+            self.mark.note(self.present_mark(), self.state.holds_records());
+            self.state.wake(&woken);
+        }
+        Ok(answers)
+    }
+
+    fn present_mark(&self) -> Mark {
+        let store = &self.state.store;
+        Mark {
+            commit_number: store.commit_number,
+            running: store.running,
+            next_sequence: store.next_sequence,
+            next_claim: store.next_claim,
+            next_outcome: store.next_outcome,
+        }
+    }
+
+    /// Weakest durability that serves the whole group. Leases and settlements ask for the strongest.
+    fn durability_for(&self, group: &Group) -> Durability {
+        let only_appends = group.settles.is_empty()
+            && group.takes.is_empty()
+            && group.claims.is_empty()
+            && group.suspected.is_empty();
+        let asked = group.appends.iter().map(|call| call.append.durability).max();
+        match asked {
+            Some(asked) if only_appends && asked < Durability::Fsynced => self.strongest.min(Durability::Buffered),
+            _ => self.strongest,
+        }
+    }
+
+    fn set_syncs(&mut self, durability: Durability) -> rusqlite::Result<()> {
+        let wanted = durability >= Durability::Fsynced;
+        if wanted != self.syncs
+            && let Some(connection) = &self.connection
+        {
+            let mode = if wanted { "PRAGMA synchronous = FULL" } else { "PRAGMA synchronous = NORMAL" };
+            connection.prepare_cached(mode)?.raw_execute()?;
+            self.syncs = wanted;
+        }
+        Ok(())
+    }
+
+    /// Writes the log back once it is long enough.
+    fn tend_log(&mut self) {
+        let Some(connection) = &self.connection else { return };
+        if !matches!(self.health, Health::Good) {
+            return;
+        }
+        let tended = connection.wal_checkpoint_v2(None::<&str>, CheckpointMode::NOOP).and_then(|(pages, done)| {
+            if pages - done >= self.log_limit_pages {
+                connection.wal_checkpoint_v2(None::<&str>, CheckpointMode::PASSIVE).map(|_| ())
+            } else {
+                Ok(())
+            }
+        });
+        if let Err(error) = tended {
+            self.after_failed_chore(error.into(), "the log could not be written back");
+        }
+    }
+
+    /// Sees to it that the store can be written to, where the time for another try has come.
+    fn heal(&mut self) -> bool {
+        let Health::Suspect { retry_at, pause_millis } = self.health else {
+            return true;
+        };
+        let now = self.running.now();
+        if now < retry_at {
+            return false;
+        }
+        match self.rebuild() {
+            Ok(()) => {
+                tracing::warn!("the store was copied to a new file after a failed write");
+                self.health = Health::Good;
+                true
+            }
+            Err(error) => {
+                tracing::error!(%error, "the store could not be copied after a failed write; it refuses writes");
+                let pause_millis = (pause_millis * 2).min(MAX_RETRY_MILLIS);
+                self.health = Health::Suspect { retry_at: now + pause_millis, pause_millis };
+                false
+            }
+        }
+    }
+
+    fn rebuild(&mut self) -> Result<(), Trouble> {
+        if !self.paths.rebuilt().exists() {
+            let fresh;
+            let source = match &self.connection {
+                Some(connection) => connection,
+                None => {
+                    fresh = connection::open_writer(&self.paths.db())?;
+                    &fresh
+                }
+            };
+            rebuild::copy(source, &self.paths)?;
+        }
+        self.swap_in()
+    }
+
+    /// Puts the finished copy into its place and goes on with it.
+    fn swap_in(&mut self) -> Result<(), Trouble> {
+        self.connection = None;
+        let shared = Arc::clone(&self.shared);
+        let swap: RwLockWriteGuard<'_, ()> = shared.swap.write().unwrap_or_else(PoisonError::into_inner);
+        rebuild::put_in_place(&self.paths)?;
+        shared.generation.fetch_add(1, Ordering::Release);
+        drop(swap);
+        self.connection = Some(connection::open_writer(&self.paths.db())?);
+        self.syncs = true;
+        Ok(())
+    }
+
+    /// Copies what can be read of a damaged file and goes on with that.
+    fn salvage(&mut self) -> bool {
+        tracing::error!("salvage");
+        false
+    }
+
+    fn make_room(&mut self) {
+        self.reserve.release();
+        let Some(connection) = &self.connection else { return };
+        // The log's pages find their place in the file, and its room can be written again from the start.
+        if let Err(error) = connection.wal_checkpoint_v2(None::<&str>, CheckpointMode::RESTART) {
+            tracing::warn!(%error, "the log could not be written back on a full disk");
+        }
+    }
+
+    fn has_chores(&self) -> bool {
+        self.more_to_evict
+            || self.more_to_vacuum
+            || self.reserve.is_released()
+            || matches!(self.health, Health::Suspect { .. })
+    }
+
+    /// Work that waits for a quiet moment, in small steps.
+    fn do_chores(&mut self) {
+        if !self.heal() {
+            return;
+        }
+        if self.more_to_evict
+            && let Err(failure) = self.attempt(&Group::default(), Scope::SettlementsOnly)
+        {
+            self.more_to_evict = false;
+            self.after_failed_chore(failure.trouble, "old ids could not be forgotten");
+        }
+        if self.more_to_vacuum {
+            match self.vacuum_step() {
+                Ok(more) => self.more_to_vacuum = more,
+                Err(trouble) => {
+                    self.more_to_vacuum = false;
+                    self.after_failed_chore(trouble, "free pages could not be given back");
+                }
+            }
+        }
+        if self.reserve.is_released() {
+            self.reserve.restore();
+        }
+    }
+
+    /// Gives some free pages back to the volume; returns whether there are more.
+    fn vacuum_step(&self) -> Result<bool, Trouble> {
+        let Some(connection) = &self.connection else { return Ok(false) };
+        let free = |connection: &Connection| {
+            connection.query_row("PRAGMA freelist_count", [], |row| row.get::<_, i64>(0))
+        };
+        if free(connection)? == 0 {
+            // Nothing is left to do: the log is written back, so that the file shrinks.
+            connection.wal_checkpoint_v2(None::<&str>, CheckpointMode::PASSIVE)?;
+            return Ok(false);
+        }
+        connection.execute_batch("PRAGMA incremental_vacuum(256)")?;
+        Ok(true)
+    }
+
+    fn after_failed_chore(&mut self, trouble: Trouble, what: &str) {
+        match trouble.remedy(|| self.reserve.room_left()) {
+            Remedy::MakeRoom => self.reserve.release(),
+            Remedy::Rebuild => {
+                rebuild::mark_suspect(&self.paths);
+                self.health = Health::Suspect { retry_at: 0, pause_millis: 100 };
+            }
+            Remedy::Salvage => {
+                self.salvage();
+            }
+            Remedy::Fail => {}
+        }
+        tracing::warn!(error = %trouble, "{what}");
+    }
+}

@@ -1,0 +1,176 @@
+//! The command line. Results go to standard output, everything else to standard error.
+//!
+//! # Invariants
+//! 1. Exit codes: 0 done; 1 failed, or an event was refused; 2 the command line is wrong; 78 the configuration is, the
+//!    store is newer, or its directory is in use.
+//! 2. A closed standard output ends no command early and never panics: what was asked for is still done.
+//! 3. Commands that talk to a running sidecar need no configuration and no key, only `--address`.
+
+mod address;
+mod check_config;
+#[cfg(feature = "dev")]
+mod demo;
+#[cfg(feature = "dev")]
+mod dev;
+mod event_input;
+mod event_line;
+mod failure;
+mod generate;
+mod get;
+mod health;
+mod json;
+mod printer;
+mod publish;
+mod ready;
+mod render;
+mod serve;
+mod status;
+mod submit;
+mod validate;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use address::Address;
+use failure::Failure;
+use printer::Printer;
+
+/// Delivers events to the Embeddables events API: one local gRPC call, and the event is on its way or somebody is told why
+/// not.
+#[derive(Debug, Parser)]
+#[command(name = "embeddables-sidecar", bin_name = "embeddables-sidecar", version, max_term_width = 100)]
+#[command(subcommand_required = true, arg_required_else_help = true)]
+struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// Arguments of all commands.
+#[derive(Clone, Debug, Args)]
+struct Global {
+    /// Configuration file (TOML); for `serve`, `dev` and `check-config` [default: EMBEDDABLES_SIDECAR_CONFIG, else none]
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Sidecar to talk to: `host:port` or `unix:/path`
+    #[arg(long, global = true, value_name = "ADDRESS", env = "EMBEDDABLES_SIDECAR_ADDRESS", hide_env_values = true)]
+    #[arg(default_value = "127.0.0.1:8471")]
+    address: String,
+    /// Form of the results; `json` is one object a line
+    #[arg(long, global = true, value_name = "FORM", value_enum, default_value_t = OutputFormat::Text)]
+    output: OutputFormat,
+}
+
+impl Global {
+    /// The address, read only by commands that use it: a bad variable does not keep `serve` from serving.
+    fn address(&self) -> Result<Address, Failure> {
+        self.address.parse().map_err(Failure::usage)
+    }
+}
+
+/// Form of the results.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum OutputFormat {
+    /// For people.
+    Text,
+    /// For scripts: one object a line, with the field names of the messages.
+    Json,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the sidecar until SIGTERM or SIGINT
+    Serve(serve::ServeArgs),
+    /// Run the sidecar with a mock of the events API, without any configuration or key
+    #[cfg(feature = "dev")]
+    Dev(dev::DevArgs),
+    /// Publish one event, or one event a line (NDJSON) from a file or standard input
+    Publish(publish::PublishArgs),
+    /// Check events as publishing would, and show the requests that would be sent
+    Validate(validate::ValidateArgs),
+    /// Show what became of an event
+    Get(get::GetArgs),
+    /// Check the configuration, and show each value in force and where it came from
+    CheckConfig,
+    /// Show every configuration key with its meaning and default
+    ConfigReference,
+    /// Ask the sidecar whether it serves; for exec probes
+    Health(health::HealthArgs),
+    /// Print a completion script for a shell
+    Completions(generate::CompletionsArgs),
+    /// Print the manual page
+    Man,
+}
+
+/// Runs the command line of this process.
+pub fn run() -> ExitCode {
+    let cli = Cli::parse();
+    let mut printer = Printer::stdout();
+    let result = execute(cli, &mut printer).and_then(|code| printer.finish().map(|()| code));
+    match result {
+        Ok(code) => ExitCode::from(code),
+        Err(failure) => {
+            eprintln!("embeddables-sidecar: {failure}");
+            ExitCode::from(failure.exit_code())
+        }
+    }
+}
+
+fn execute(cli: Cli, printer: &mut Printer) -> Result<u8, Failure> {
+    let Cli { global, command } = cli;
+    match command {
+        Command::Serve(args) => server_runtime()?.block_on(serve::serve(&args, &global)),
+        #[cfg(feature = "dev")]
+        Command::Dev(args) => server_runtime()?.block_on(dev::dev(&args, &global, printer)),
+        Command::Publish(args) => client_runtime()?.block_on(publish::publish(&args, &global, printer)),
+        Command::Validate(args) => client_runtime()?.block_on(validate::validate(&args, &global, printer)),
+        Command::Get(args) => client_runtime()?.block_on(get::get(&args, &global, printer)),
+        Command::CheckConfig => check_config::check_config(&global, printer),
+        Command::ConfigReference => check_config::config_reference(&global, printer),
+        Command::Health(args) => client_runtime()?.block_on(health::health(&args, &global, printer)),
+        Command::Completions(args) => generate::completions(&args, printer),
+        Command::Man => generate::man(printer),
+    }
+}
+
+fn server_runtime() -> Result<tokio::runtime::Runtime, Failure> {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(Failure::runtime)
+}
+
+/// One thread is enough for a client.
+fn client_runtime() -> Result<tokio::runtime::Runtime, Failure> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Failure::runtime)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn global_arguments_may_follow_the_command() {
+        let cli = Cli::try_parse_from(["x", "get", "id-1", "--output", "json", "--address", "unix:/run/s.sock"]).unwrap();
+        assert_eq!(cli.global.output, OutputFormat::Json);
+        assert_eq!(cli.global.address().unwrap(), Address::Unix("/run/s.sock".into()));
+    }
+
+    #[test]
+    fn one_event_needs_its_parts_and_a_file_none_of_them() {
+        let parse = |arguments: &[&str]| Cli::try_parse_from(arguments.iter().copied()).is_ok();
+        assert!(parse(&["x", "publish", "--file", "-"]));
+        assert!(parse(&["x", "publish", "--embeddable", "f", "--name", "n", "--key", "k", "--value", "v"]));
+        assert!(!parse(&["x", "publish"]));
+        assert!(!parse(&["x", "publish", "--embeddable", "f", "--name", "n", "--key", "k"]));
+        assert!(!parse(&["x", "publish", "--file", "-", "--name", "n"]));
+        assert!(!parse(&["x", "publish", "--embeddable", "f", "--name", "n", "--key", "k", "--value", "v", "--value-json", "1"]));
+    }
+}

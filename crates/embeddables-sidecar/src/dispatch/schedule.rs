@@ -1,0 +1,87 @@
+//! When an event is tried again: pure functions of what has happened and of randomness that is handed in.
+//!
+//! # Invariants
+//! 1. A delay of `backoff` lies between zero and a ceiling that doubles from `retry_min` to `retry_max` with each failure in
+//!    a row ("full jitter", AWS Architecture Blog, *Exponential Backoff And Jitter*, 2015).
+//! 2. No delay is shorter than the time that upstream asked for: the floor comes after the jitter.
+//! 3. The entry schedule counts from the moment of parking, so that a late try does not push the later ones back.
+
+use std::time::Duration;
+
+use rand::Rng;
+use rand::RngExt as _;
+
+/// Rules for waiting; see the configuration section `delivery`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Schedule {
+    /// Ceiling of the first delay.
+    pub retry_min: Duration,
+    /// Largest ceiling.
+    pub retry_max: Duration,
+    /// Age at which an event is given up after a failure that may pass.
+    pub max_age: Duration,
+    /// Tries of an event whose user is unknown, counted from the first such answer. The last is final.
+    pub entry_schedule: Vec<Duration>,
+}
+
+impl Schedule {
+    /// Delay after the `step`-th failure in a row, `step` from 0.
+    pub fn backoff(&self, step: u32, retry_after: Option<Duration>, random: &mut impl Rng) -> Duration {
+        let doubled = self.retry_min.saturating_mul(2_u32.saturating_pow(step.min(31)));
+        let ceiling = doubled.min(self.retry_max);
+        let jittered = ceiling.mul_f64(random.random_range(0.0..=1.0));
+        jittered.max(retry_after.unwrap_or_default())
+    }
+
+    /// Delay until the try with number `step` (from 0) of an event that was parked `parked_for` ago; `None` after the last.
+    pub fn entry_delay(&self, step: u32, parked_for: Duration) -> Option<Duration> {
+        let at = self.entry_schedule.get(usize::try_from(step).ok()?)?;
+        Some(at.saturating_sub(parked_for))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rand::SeedableRng as _;
+    use rand::rngs::SmallRng;
+
+    fn schedule() -> Schedule {
+        Schedule {
+            retry_min: Duration::from_millis(500),
+            retry_max: Duration::from_secs(300),
+            max_age: Duration::from_secs(7 * 86_400),
+            entry_schedule: [10, 60, 300].map(Duration::from_secs).to_vec(),
+        }
+    }
+
+    #[test]
+    fn the_ceiling_doubles_up_to_the_maximum() {
+        let mut random = SmallRng::seed_from_u64(7);
+        let mut longest = |step| {
+            let delays = (0..2_000).map(|_| schedule().backoff(step, None, &mut random));
+            delays.max().expect("2,000 delays")
+        };
+        for (step, ceiling_ms) in [(0, 500), (1, 1_000), (4, 8_000), (10, 300_000), (4_000_000_000, 300_000)] {
+            let (longest, ceiling) = (longest(step), Duration::from_millis(ceiling_ms));
+            assert!(longest <= ceiling, "step {step}: {longest:?} above {ceiling:?}");
+            assert!(longest >= ceiling.mul_f64(0.95), "step {step}: {longest:?} far below {ceiling:?}");
+        }
+    }
+
+    #[test]
+    fn upstreams_wish_is_a_floor() {
+        let mut random = SmallRng::seed_from_u64(7);
+        let asked = Duration::from_secs(3_600);
+        assert_eq!(schedule().backoff(0, Some(asked), &mut random), asked);
+    }
+
+    #[test]
+    fn the_entry_schedule_counts_from_parking_and_ends() {
+        let delay = |step, parked_s| schedule().entry_delay(step, Duration::from_secs(parked_s));
+        assert_eq!(delay(0, 0), Some(Duration::from_secs(10)));
+        assert_eq!(delay(1, 12), Some(Duration::from_secs(48)), "a late first try");
+        assert_eq!(delay(2, 400), Some(Duration::ZERO), "overdue: at once");
+        assert_eq!(delay(3, 301), None);
+    }
+}

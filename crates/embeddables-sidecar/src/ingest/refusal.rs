@@ -1,0 +1,270 @@
+//! Why an event was not taken, and how each protocol says it: the one table of codes, reasons and statuses.
+
+use std::time::Duration;
+
+use embeddables_core::Violations;
+use embeddables_proto::events::v1 as proto;
+use http::StatusCode;
+use tonic::metadata::{MetadataMap, MetadataValue};
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, FieldViolation, StatusExt as _};
+
+use crate::settle::progress::millis;
+
+/// Domain of every `google.rpc.ErrorInfo`.
+pub const ERROR_DOMAIN: &str = "embeddables-sidecar";
+
+/// Most bytes of violations in a status: gRPC clients refuse more than 8 KiB of headers by default, and base64 adds a third.
+const DETAILS_MAX_BYTES: usize = 4 * 1024;
+
+/// Why an event, or a whole call, was not taken. Nothing of it was kept, but after [`Refusal::DurabilityUnknown`].
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum Refusal {
+    /// The event breaks rules: all that it breaks. Mend it; a retry never helps.
+    #[error("the event is not valid: {}", summary(.0))]
+    Invalid(Violations),
+    /// The call is not what it should be.
+    #[error("{0}")]
+    BadCall(&'static BadCall),
+    /// The events are more than one call may bring.
+    #[error("{count} events in one call, at most {limit} are taken: send several calls")]
+    BatchTooLarge {
+        /// Events in the call.
+        count: usize,
+        /// `grpc.max_batch_events`.
+        limit: usize,
+    },
+    /// No key is configured for the project.
+    #[error("this sidecar has no key for the event's project: ask its operator to configure one, or correct project_id")]
+    ProjectNotConfigured,
+    /// The id was accepted before with another content.
+    #[error("this event_id was accepted before with another content: a new event needs a new id")]
+    Conflict,
+    /// Durability asked for is not on offer here.
+    #[error("this sidecar cannot keep events as durably as asked; GetServerInfo tells what is on offer")]
+    DurabilityNotOnOffer,
+    /// The queue is at `queue.max_bytes`.
+    #[error("the queue is full: retry with the same event_id once events were delivered")]
+    QueueFull,
+    /// The volume has no room.
+    #[error("the queue's volume is full: deliveries go on and free room, retry with the same event_id")]
+    DiskFull,
+    /// The disk does not keep up with what is offered.
+    #[error("the queue's disk does not keep up: retry with the same event_id")]
+    Busy,
+    /// The disk refuses writes.
+    #[error("the queue's volume refuses writes, nothing was kept: retry with the same event_id")]
+    StorageRefused,
+    /// The disk failed while the event was synced.
+    #[error("the disk failed while the event was synced, it may or may not be kept: retry with the same event_id")]
+    DurabilityUnknown,
+    /// The store cannot be read.
+    #[error("the queue's store cannot be read")]
+    StorageUnreadable,
+    /// The sidecar is shutting down.
+    #[error("the sidecar is shutting down: retry with the same event_id once it is back")]
+    Draining,
+    /// Another event of an all-or-nothing call was refused.
+    #[error("not taken because another event of the same all_or_nothing call was refused")]
+    NotAlone,
+}
+
+/// A call that is not what it should be.
+#[derive(Debug, PartialEq, Eq)]
+pub struct BadCall {
+    reason: &'static str,
+    field: &'static str,
+    sentence: &'static str,
+}
+
+impl std::fmt::Display for BadCall {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str(self.sentence)
+    }
+}
+
+/// The call brings no events.
+pub static BATCH_EMPTY: BadCall =
+    BadCall { reason: "BATCH_EMPTY", field: "events", sentence: "the call brings no events: send at least one" };
+/// The call brings no event.
+pub static EVENT_MISSING: BadCall =
+    BadCall { reason: "EVENT_MISSING", field: "event", sentence: "the call brings no event: set `event`" };
+/// No event id was given to look up.
+pub static EVENT_ID_MISSING: BadCall =
+    BadCall { reason: "EVENT_ID_MISSING", field: "event_id", sentence: "say which event: set `event_id`" };
+/// An enum value of the options is none that this release knows.
+pub static OPTION_UNKNOWN: BadCall = BadCall {
+    reason: "OPTION_UNKNOWN",
+    field: "options",
+    sentence: "an option has a value that this sidecar does not know: it may be older than the caller",
+};
+/// `deliver_before` is not a time.
+pub static DELIVER_BEFORE_INVALID: BadCall = BadCall {
+    reason: "DELIVER_BEFORE_INVALID",
+    field: "options.deliver_before",
+    sentence: "`deliver_before` is not a time between the years 1 and 9999",
+};
+
+/// How a refusal is said: one row a reason.
+struct Row {
+    code: Code,
+    reason: &'static str,
+    http: StatusCode,
+    retry_delay: Option<Duration>,
+}
+
+const SOON: Option<Duration> = Some(Duration::from_secs(1));
+const LATER: Option<Duration> = Some(Duration::from_secs(5));
+
+impl Refusal {
+    fn row(&self) -> Row {
+        let row = |code, reason, http, retry_delay| Row { code, reason, http, retry_delay };
+        match self {
+            Self::Invalid(_) => row(Code::InvalidArgument, "INVALID_EVENT", StatusCode::BAD_REQUEST, None),
+            Self::BadCall(bad) => row(Code::InvalidArgument, bad.reason, StatusCode::BAD_REQUEST, None),
+            Self::BatchTooLarge { .. } => {
+                row(Code::InvalidArgument, "BATCH_TOO_LARGE", StatusCode::BAD_REQUEST, None)
+            }
+            Self::ProjectNotConfigured => {
+                row(Code::FailedPrecondition, "PROJECT_NOT_CONFIGURED", StatusCode::NOT_FOUND, None)
+            }
+            Self::Conflict => row(Code::AlreadyExists, "EVENT_ID_REUSED", StatusCode::CONFLICT, None),
+            Self::DurabilityNotOnOffer => {
+                row(Code::FailedPrecondition, "DURABILITY_NOT_ON_OFFER", StatusCode::BAD_REQUEST, None)
+            }
+            Self::QueueFull => row(Code::Unavailable, "QUEUE_FULL", StatusCode::SERVICE_UNAVAILABLE, SOON),
+            Self::DiskFull => row(Code::Unavailable, "DISK_FULL", StatusCode::SERVICE_UNAVAILABLE, LATER),
+            Self::Busy => row(Code::Unavailable, "QUEUE_BUSY", StatusCode::SERVICE_UNAVAILABLE, SOON),
+            Self::StorageRefused => {
+                row(Code::Unavailable, "STORAGE_REFUSED", StatusCode::SERVICE_UNAVAILABLE, LATER)
+            }
+            Self::DurabilityUnknown => {
+                row(Code::Unavailable, "DURABILITY_UNKNOWN", StatusCode::SERVICE_UNAVAILABLE, SOON)
+            }
+            Self::StorageUnreadable => {
+                row(Code::Unavailable, "STORAGE_UNREADABLE", StatusCode::SERVICE_UNAVAILABLE, LATER)
+            }
+            Self::Draining => row(Code::Unavailable, "DRAINING", StatusCode::SERVICE_UNAVAILABLE, SOON),
+            Self::NotAlone => row(Code::FailedPrecondition, "NOT_ALONE", StatusCode::CONFLICT, None),
+        }
+    }
+
+    /// Stable code of the reason, from a closed set.
+    pub fn reason(&self) -> &'static str {
+        self.row().reason
+    }
+
+    /// HTTP status that says it.
+    pub fn http_status(&self) -> StatusCode {
+        self.row().http
+    }
+
+    /// After how long another try makes sense; `None` where none does.
+    pub fn retry_delay(&self) -> Option<Duration> {
+        self.row().retry_delay
+    }
+
+    /// Whether the same call can succeed later without the caller changing it.
+    pub fn is_retryable(&self) -> bool {
+        self.row().retry_delay.is_some()
+    }
+
+    /// Each violation with the path of its field under `path`, its reason, and a sentence for the caller only.
+    pub fn violations(&self, path: &str) -> Vec<proto::Violation> {
+        match self {
+            Self::Invalid(violations) => violations
+                .iter()
+                .map(|violation| proto::Violation {
+                    field: violation.path(path),
+                    reason: violation.reason().as_str().to_owned(),
+                    description: violation.for_caller(),
+                })
+                .collect(),
+            Self::BadCall(bad) => vec![proto::Violation {
+                field: bad.field.to_owned(),
+                reason: bad.reason.to_owned(),
+                description: bad.sentence.to_owned(),
+            }],
+            _ => Vec::new(),
+        }
+    }
+
+    /// The refusal of one event of many; `path` is the event's, for example `events[3]`.
+    pub fn to_proto(&self, path: &str) -> proto::Refusal {
+        let row = self.row();
+        proto::Refusal {
+            code: i32::from(row.code),
+            reason: row.reason.to_owned(),
+            message: self.to_string(),
+            violations: self.violations(path),
+            retry_delay: row.retry_delay.map(proto_duration),
+        }
+    }
+
+    /// The refusal of a whole call; `path` is the event's, for example `event`.
+    pub fn to_status(&self, path: &str) -> Status {
+        self.to_status_with(&self.violations(path))
+    }
+
+    /// The refusal of a whole call with violations gathered from several events.
+    pub fn to_status_with(&self, violations: &[proto::Violation]) -> Status {
+        let row = self.row();
+        let mut details = ErrorDetails::with_error_info(row.reason, ERROR_DOMAIN, []);
+        if !violations.is_empty() {
+            details.set_bad_request(field_violations(violations));
+        }
+        let mut metadata = MetadataMap::new();
+        if let Some(delay) = row.retry_delay {
+            details.set_retry_info(Some(delay));
+            // gRFC A6: clients with a retry policy wait as long as this says.
+            metadata.insert("grpc-retry-pushback-ms", MetadataValue::from(millis(delay)));
+        }
+        Status::with_error_details_and_metadata(row.code, self.to_string(), details, metadata)
+    }
+}
+
+/// Violations for the details of a status, which travel in a header: where they would not fit what clients take, the last one
+/// says how many are left out.
+fn field_violations(violations: &[proto::Violation]) -> Vec<FieldViolation> {
+    let mut fields = Vec::with_capacity(violations.len());
+    let mut size = 0;
+    for (index, violation) in violations.iter().enumerate() {
+        size += violation.field.len() + violation.reason.len() + violation.description.len() + 12;
+        if size > DETAILS_MAX_BYTES {
+            let left = violations.len() - index;
+            let sentence = format!("{left} more violations are not shown here: ValidateEvents shows all");
+            fields.push(FieldViolation { reason: "MORE".to_owned(), ..FieldViolation::new("events", sentence) });
+            break;
+        }
+        fields.push(FieldViolation {
+            field: violation.field.clone(),
+            description: violation.description.clone(),
+            reason: violation.reason.clone(),
+            localized_message: None,
+        });
+    }
+    fields
+}
+
+/// Names the first few violations, for the message; all of them are in the details.
+fn summary(violations: &Violations) -> String {
+    const SHOWN: usize = 3;
+    let mut parts: Vec<_> = violations
+        .iter()
+        .take(SHOWN)
+        .map(|violation| format!("{} ({})", violation.field().as_str(), violation.reason().as_str()))
+        .collect();
+    let more = violations.iter().count().saturating_sub(SHOWN);
+    if more > 0 {
+        parts.push(format!("{more} more"));
+    }
+    parts.join(", ")
+}
+
+/// A duration of at most years, as protobuf has it.
+pub fn proto_duration(duration: Duration) -> prost_types::Duration {
+    prost_types::Duration {
+        seconds: i64::try_from(duration.as_secs()).unwrap_or(i64::MAX),
+        nanos: i32::try_from(duration.subsec_nanos()).unwrap_or(0),
+    }
+}

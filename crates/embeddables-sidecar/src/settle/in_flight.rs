@@ -1,0 +1,79 @@
+//! The guard that travels with a leased event.
+
+use embeddables_queue::{Disposition, Lease, Sequence, Settlement};
+
+/// A leased event whose fate is not decided yet. It ends in [`InFlight::conclude`] or [`InFlight::leave_open`].
+///
+/// Dropped without either it would stay leased, unseen, until the next start: a bug, which panics in debug builds and is
+/// logged as an error in release builds.
+#[derive(Debug)]
+#[must_use = "an event in flight must be concluded"]
+pub struct InFlight {
+    sequence: Sequence,
+    claim: u64,
+    concluded: bool,
+}
+
+impl InFlight {
+    /// Takes charge of a lease.
+    pub fn new(lease: &Lease) -> Self {
+        Self { sequence: lease.sequence, claim: lease.claim, concluded: false }
+    }
+
+    /// Ends it with what becomes of the event.
+    pub fn conclude(mut self, disposition: Disposition) -> Settlement {
+        self.concluded = true;
+        Settlement { sequence: self.sequence, claim: self.claim, disposition }
+    }
+
+    /// Leaves the lease open because the process ends: the next start finds it and knows that its fate is unknown.
+    pub fn leave_open(mut self) {
+        self.concluded = true;
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        if self.concluded || std::thread::panicking() {
+            return;
+        }
+        tracing::error!(sequence = self.sequence.0, "an event in flight was dropped: it stays leased until the next start");
+        debug_assert!(self.concluded, "an event in flight was dropped without a settlement");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use embeddables_queue::{LaneName, OrderKey, UnixMillis};
+    use std::time::Duration;
+
+    fn lease() -> Lease {
+        Lease {
+            claim: 3,
+            sequence: Sequence(7),
+            lane: LaneName::new("pr_a"),
+            id: "id".into(),
+            order_key: OrderKey::default(),
+            accept_time: UnixMillis(0),
+            age: Duration::ZERO,
+            progress: bytes::Bytes::new(),
+            payload: bytes::Bytes::new(),
+            interrupted: false,
+        }
+    }
+
+    #[test]
+    fn a_conclusion_names_the_lease() {
+        let settlement = InFlight::new(&lease()).conclude(Disposition::Release);
+        assert_eq!((settlement.sequence, settlement.claim), (Sequence(7), 3));
+    }
+
+    #[test]
+    #[cfg_attr(debug_assertions, should_panic(expected = "without a settlement"))]
+    fn dropping_it_unsettled_is_a_bug() {
+        drop(InFlight::new(&lease()));
+        #[cfg(not(debug_assertions))]
+        assert!(!cfg!(debug_assertions), "release builds only log");
+    }
+}

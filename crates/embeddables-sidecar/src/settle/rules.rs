@@ -1,0 +1,298 @@
+//! What an answer does to its event: the event column of the design's table, as a pure function.
+//!
+//! # Invariants
+//! 1. A 2xx is delivered, whatever its body.
+//! 2. An event is dead-lettered only for an answer against the event itself, for the end of the entry schedule, for its age
+//!    or for the caller's `deliver_before`; never because a key or a gateway refused.
+//! 3. Every decision leaves a reason and a sentence in the progress.
+
+use std::time::Duration;
+
+use embeddables_core::{Attempt, Fate, Receipt, Verdict};
+use embeddables_queue::{Disposition, UnixMillis};
+use rand::Rng;
+
+use super::progress::{self, Progress, millis};
+use crate::dispatch::schedule::Schedule;
+
+/// Stable codes of why an event waits or was given up; listed in `docs/errors.md`.
+pub mod reason {
+    /// No entry of the Embeddable matches the identifier yet, or ever.
+    pub const ENTRY_NOT_FOUND: &str = "ENTRY_NOT_FOUND";
+    /// Upstream does not accept the key.
+    pub const KEY_REJECTED: &str = "KEY_REJECTED";
+    /// Something before or at upstream refuses the project or the route, not the event.
+    pub const UPSTREAM_REFUSED: &str = "UPSTREAM_REFUSED";
+    /// Upstream rejects the event as it is.
+    pub const UPSTREAM_REJECTED: &str = "UPSTREAM_REJECTED";
+    /// Upstream cannot be reached or answers that it cannot serve now.
+    pub const UPSTREAM_UNAVAILABLE: &str = "UPSTREAM_UNAVAILABLE";
+    /// Upstream asks to slow down.
+    pub const UPSTREAM_THROTTLED: &str = "UPSTREAM_THROTTLED";
+    /// The configured `delivery.max_age` has passed.
+    pub const MAX_AGE: &str = "MAX_AGE";
+    /// The caller's `deliver_before` has passed.
+    pub const DELIVER_BEFORE_PASSED: &str = "DELIVER_BEFORE_PASSED";
+    /// The stored event cannot be read by this release.
+    pub const UNREADABLE: &str = "UNREADABLE";
+}
+
+/// What is known of an event when its attempt ends.
+#[derive(Clone, Copy, Debug)]
+pub struct Facts {
+    /// Its age at the end of the attempt.
+    pub age: Duration,
+    /// The caller's limit, in wall time.
+    pub deliver_before: Option<UnixMillis>,
+    /// The wall clock now.
+    pub wall: UnixMillis,
+    /// The steady clock now, on which due times are kept.
+    pub steady: UnixMillis,
+}
+
+/// Decides what becomes of an event after an attempt, and writes why into its progress.
+pub fn decide(
+    attempt: &Attempt,
+    facts: Facts,
+    progress: &mut Progress,
+    schedule: &Schedule,
+    random: &mut impl Rng,
+) -> Disposition {
+    progress.http_status = attempt.http_status.map_or(0, u32::from);
+    progress.upstream_body = attempt.excerpt.clone().unwrap_or_default();
+    match &attempt.verdict {
+        Verdict::Delivered(receipt) => delivered(receipt, facts, progress),
+        Verdict::EntryNotFound => entry_not_found(facts, progress, schedule),
+        Verdict::Invalid => {
+            let message = format!("upstream rejected the event: {}", attempt.detail);
+            dead_letter(reason::UPSTREAM_REJECTED, message, facts, progress)
+        }
+        // Until lanes can be held these are retried without a limit of age: they say nothing against the event.
+        Verdict::KeyRejected => {
+            let message = format!("upstream does not accept the project's key: {}", attempt.detail);
+            retry(reason::KEY_REJECTED, message, None, facts, progress, schedule, random)
+        }
+        Verdict::Refused => {
+            let message = format!("refused on the way, not for the event's sake: {}", attempt.detail);
+            retry(reason::UPSTREAM_REFUSED, message, None, facts, progress, schedule, random)
+        }
+        Verdict::Unavailable { retry_after } => {
+            if facts.age >= schedule.max_age {
+                let message = format!("not delivered within delivery.max_age; the last try: {}", attempt.detail);
+                return dead_letter(reason::MAX_AGE, message, facts, progress);
+            }
+            let code = match (attempt.http_status, attempt.fate) {
+                (Some(429), _) => reason::UPSTREAM_THROTTLED,
+                _ => reason::UPSTREAM_UNAVAILABLE,
+            };
+            let fate = if attempt.fate == Fate::Ambiguous { ", upstream may have it" } else { "" };
+            let message = format!("{}{fate}", attempt.detail);
+            retry(code, message, *retry_after, facts, progress, schedule, random)
+        }
+    }
+}
+
+/// Gives an event up whose `deliver_before` passed while it waited: nothing is sent any more.
+pub fn deliver_before_passed(facts: Facts, progress: &mut Progress) -> Disposition {
+    let message = "not delivered before the caller's deliver_before".to_owned();
+    dead_letter(reason::DELIVER_BEFORE_PASSED, message, facts, progress)
+}
+
+/// Gives an event up that this release cannot read; its bytes are kept as they are.
+pub fn unreadable(error: &dyn std::error::Error, facts: Facts, progress: &mut Progress) -> Disposition {
+    dead_letter(reason::UNREADABLE, error.to_string(), facts, progress)
+}
+
+fn delivered(receipt: &Receipt, facts: Facts, progress: &mut Progress) -> Disposition {
+    let text = |field: &Option<String>| field.clone().unwrap_or_default();
+    progress.receipt = Some(progress::Receipt {
+        entry_id: text(&receipt.entry_id),
+        contact_id: text(&receipt.contact_id),
+        group_id: text(&receipt.group_id),
+        embeddable_version_number: text(&receipt.embeddable_version_number),
+        unparsed: receipt.unparsed,
+    });
+    progress.reason.clear();
+    progress.message.clear();
+    progress.upstream_body.clear();
+    Disposition::Delivered { time: facts.wall, note: progress.encode_bytes() }
+}
+
+/// The user is not known: a wrong identifier, or an entry that has not been synced yet.
+fn entry_not_found(facts: Facts, progress: &mut Progress, schedule: &Schedule) -> Disposition {
+    let age_ms = millis(facts.age);
+    let parked_at = match progress.parked_age_ms {
+        Some(parked_at) => {
+            progress.entry_step = progress.entry_step.saturating_add(1);
+            parked_at
+        }
+        None => {
+            progress.parked_age_ms = Some(age_ms);
+            age_ms
+        }
+    };
+    progress.backoff_step = 0;
+    let parked_for = Duration::from_millis(age_ms.saturating_sub(parked_at));
+    match schedule.entry_delay(progress.entry_step, parked_for) {
+        Some(delay) => {
+            let message = "no entry of the Embeddable matches the identifier yet".to_owned();
+            wait(delay, reason::ENTRY_NOT_FOUND, message, facts, progress)
+        }
+        None => {
+            let message = "no entry of the Embeddable matched the identifier by the end of delivery.entry_schedule";
+            dead_letter(reason::ENTRY_NOT_FOUND, message.to_owned(), facts, progress)
+        }
+    }
+}
+
+fn retry(
+    code: &str,
+    message: String,
+    retry_after: Option<Duration>,
+    facts: Facts,
+    progress: &mut Progress,
+    schedule: &Schedule,
+    random: &mut impl Rng,
+) -> Disposition {
+    let delay = schedule.backoff(progress.backoff_step, retry_after, random);
+    progress.backoff_step = progress.backoff_step.saturating_add(1);
+    wait(delay, code, message, facts, progress)
+}
+
+/// Waits for `delay`, but not beyond `deliver_before`: then there is only its end to write down.
+fn wait(delay: Duration, code: &str, message: String, facts: Facts, progress: &mut Progress) -> Disposition {
+    code.clone_into(&mut progress.reason);
+    progress.message = message;
+    let mut delay_ms = i64::try_from(delay.as_millis()).unwrap_or(i64::MAX);
+    if let Some(limit) = facts.deliver_before {
+        delay_ms = delay_ms.min(limit.0.saturating_sub(facts.wall.0).max(0));
+    }
+    let until = UnixMillis(facts.steady.0.saturating_add(delay_ms));
+    Disposition::Wait { until, progress: progress.encode_bytes() }
+}
+
+fn dead_letter(code: &str, message: String, facts: Facts, progress: &mut Progress) -> Disposition {
+    code.clone_into(&mut progress.reason);
+    progress.message = message;
+    Disposition::DeadLetter { time: facts.wall, reason: code.into(), progress: progress.encode_bytes() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rand::SeedableRng as _;
+    use rand::rngs::SmallRng;
+
+    const NOW: UnixMillis = UnixMillis(1_700_000_000_000);
+
+    fn schedule() -> Schedule {
+        Schedule {
+            retry_min: Duration::from_millis(500),
+            retry_max: Duration::from_secs(300),
+            max_age: Duration::from_secs(100),
+            entry_schedule: [10, 60].map(Duration::from_secs).to_vec(),
+        }
+    }
+
+    fn attempt(http_status: Option<u16>, verdict: Verdict) -> Attempt {
+        let fate = http_status.map_or(Fate::NotSent, Fate::of_status);
+        Attempt { fate, verdict, http_status, detail: "a few words".to_owned(), excerpt: None }
+    }
+
+    fn facts(age_s: u64) -> Facts {
+        Facts { age: Duration::from_secs(age_s), deliver_before: None, wall: NOW, steady: NOW }
+    }
+
+    /// What becomes of a fresh event of that age; `Some(reason)` for a dead letter.
+    fn fresh(attempt: &Attempt, age_s: u64) -> (Disposition, Progress) {
+        let mut progress = Progress::default();
+        let mut random = SmallRng::seed_from_u64(7);
+        let disposition = decide(attempt, facts(age_s), &mut progress, &schedule(), &mut random);
+        (disposition, progress)
+    }
+
+    #[track_caller]
+    fn check_waits(attempt: &Attempt, age_s: u64, expected: &str) {
+        let (disposition, progress) = fresh(attempt, age_s);
+        assert!(matches!(disposition, Disposition::Wait { .. }), "{attempt:?}: {disposition:?}");
+        assert_eq!(progress.reason, expected);
+    }
+
+    #[track_caller]
+    fn check_given_up(attempt: &Attempt, age_s: u64, expected: &str) {
+        match fresh(attempt, age_s).0 {
+            Disposition::DeadLetter { reason, .. } => assert_eq!(&*reason, expected),
+            other => panic!("{attempt:?}: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_success_is_delivered_with_its_receipt() {
+        let receipt = Receipt { entry_id: Some("entry_1".to_owned()), ..Receipt::default() };
+        let (disposition, _) = fresh(&attempt(Some(200), Verdict::Delivered(receipt)), 1_000_000);
+        let Disposition::Delivered { note, time } = disposition else {
+            panic!("not delivered: {disposition:?}");
+        };
+        assert_eq!(time, NOW);
+        let noted = Progress::decode_bytes(&note).expect("decodes").receipt.expect("a receipt");
+        assert_eq!(noted.entry_id, "entry_1");
+    }
+
+    #[test]
+    fn an_answer_against_the_event_ends_it_at_once() {
+        check_given_up(&attempt(Some(400), Verdict::Invalid), 0, reason::UPSTREAM_REJECTED);
+    }
+
+    #[test]
+    fn a_key_or_a_gateway_that_refuses_costs_no_event_however_old_it_is() {
+        check_waits(&attempt(Some(401), Verdict::KeyRejected), 1_000_000, reason::KEY_REJECTED);
+        check_waits(&attempt(Some(403), Verdict::Refused), 1_000_000, reason::UPSTREAM_REFUSED);
+    }
+
+    #[test]
+    fn what_may_pass_is_retried_until_max_age() {
+        let unavailable = |status| attempt(status, Verdict::Unavailable { retry_after: None });
+        check_waits(&unavailable(Some(503)), 99, reason::UPSTREAM_UNAVAILABLE);
+        check_waits(&unavailable(None), 99, reason::UPSTREAM_UNAVAILABLE);
+        check_waits(&unavailable(Some(429)), 99, reason::UPSTREAM_THROTTLED);
+        check_given_up(&unavailable(Some(503)), 100, reason::MAX_AGE);
+    }
+
+    #[test]
+    fn an_unknown_user_is_tried_by_the_schedule_counted_from_parking() {
+        let unknown = attempt(Some(404), Verdict::EntryNotFound);
+        let (mut progress, mut random) = (Progress::default(), SmallRng::seed_from_u64(7));
+        let mut waits = Vec::new();
+        // Parked at the age of 5 s; the first try comes 2 s late.
+        for age_s in [5, 17, 65] {
+            waits.push(match decide(&unknown, facts(age_s), &mut progress, &schedule(), &mut random) {
+                Disposition::Wait { until, .. } => Some(until.0 - NOW.0),
+                Disposition::DeadLetter { reason, .. } => {
+                    assert_eq!(&*reason, reason::ENTRY_NOT_FOUND);
+                    None
+                }
+                other => panic!("{other:?}"),
+            });
+        }
+        assert_eq!(waits, [Some(10_000), Some(48_000), None]);
+    }
+
+    #[test]
+    fn no_wait_goes_beyond_the_callers_limit() {
+        let limit = UnixMillis(NOW.0 + 3_000);
+        let facts = Facts { deliver_before: Some(limit), ..facts(0) };
+        let mut random = SmallRng::seed_from_u64(7);
+        let unknown = attempt(Some(404), Verdict::EntryNotFound);
+        let disposition = decide(&unknown, facts, &mut Progress::default(), &schedule(), &mut random);
+        assert!(matches!(disposition, Disposition::Wait { until, .. } if until == limit), "{disposition:?}");
+    }
+
+    #[test]
+    fn upstreams_wish_to_wait_is_kept() {
+        let asked = Verdict::Unavailable { retry_after: Some(Duration::from_secs(90)) };
+        let Disposition::Wait { until, .. } = fresh(&attempt(Some(429), asked), 0).0 else {
+            panic!("does not wait");
+        };
+        assert!(until.0 - NOW.0 >= 90_000);
+    }
+}

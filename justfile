@@ -1,0 +1,38 @@
+# Recipes for people and scripts. The last line that `bench` and `crash` print on stdout is one JSON summary.
+# `just` comes as a wheel: `pip install rust-just`.
+
+set positional-arguments
+
+# Lists the recipes.
+default:
+    @just --list
+
+# Runs all tests, as CI does.
+test:
+    cargo test --workspace
+
+# Runs all linters, as CI does.
+lint:
+    .ci/run lint
+
+# Measures the release binary beside a null server; NAME picks one benchmark.
+bench name="all":
+    cargo build --release --package embeddables-sidecar --package embeddables-mock --package embeddables-bench
+    target/release/embeddables-bench "$1"
+
+# Kills a loaded sidecar ROUNDS times with SIGKILL and looks for acknowledged events that were lost.
+crash rounds="25":
+    #!/usr/bin/env bash
+    set -euo pipefail
+    summary=$(mktemp)
+    trap 'rm -f "$summary"' EXIT
+    cargo build --workspace --bins
+    status=0
+    E2E_CRASH_ROUNDS="$1" E2E_SUMMARY_FILE="$summary" \
+        cargo test --package e2e --test it -- --exact --nocapture crash::kill_nine_under_load_loses_nothing_acknowledged || status=$?
+    if [[ -s $summary ]]; then
+        cat "$summary"
+    else
+        printf '{"recipe":"crash","rounds":%d,"ok":false}\n' "$1"
+    fi
+    exit "$status"

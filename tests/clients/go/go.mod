@@ -1,0 +1,3 @@
+module e2eclient
+
+go 1.25.0

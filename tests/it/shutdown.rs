@@ -1,0 +1,159 @@
+//! SIGTERM: new calls are refused, streams end with their acknowledgements, what is in flight ends, the rest stays on disk.
+
+use std::time::Duration;
+
+use e2e::event::TestEvent;
+use e2e::load::Load;
+use e2e::stage::Stage;
+use e2e::{calls, refusal, wait};
+use embeddables_mock::{FaultScript, Step};
+use embeddables_proto::events::v1::State;
+use tokio::time::Instant;
+use tonic::Code;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sigterm_under_load_ends_with_zero_and_loses_nothing_acknowledged() {
+    let mut stage = Stage::with(|settings| settings.set("SHUTDOWN__DRAIN_TIMEOUT", "2s")).await;
+    let load = Load::start(&stage.sidecar, "term", 1, Vec::new());
+    load.await_acknowledged(500).await;
+    stage.sidecar.terminate();
+    let ended = stage.sidecar.wait_for_end().await;
+    assert_eq!(ended.code(), Some(0), "{ended}");
+    let report = load.finish().await;
+    for status in &report.errors {
+        assert_eq!(status.code(), Code::Unavailable, "{status:?}");
+    }
+    stage.restart().await;
+    stage
+        .await_delivered(report.acknowledged.values(), wait::LONG)
+        .await;
+    let books = stage.drain(wait::LONG).await;
+    assert_eq!(books.delivered, books.accepted, "{books:?}");
+}
+
+#[tokio::test]
+async fn while_it_drains_new_calls_are_told_so_and_what_is_in_flight_ends() {
+    let mut stage = Stage::new().await;
+    let client = stage.client();
+    let event = TestEvent::new("in-flight");
+    stage
+        .upstream
+        .fail_next([Step::latency(Duration::from_millis(1_500))]);
+    calls::publish(&client, event.to_proto())
+        .await
+        .expect("a valid event");
+    wait::until("the request upstream", wait::SOON, async || {
+        (stage.upstream.request_count() == 1).then_some(())
+    })
+    .await;
+    stage.sidecar.terminate();
+    // On the connection that is open already.
+    let refused = wait::until("a new call to be refused", wait::SOON, async || {
+        calls::publish(&client, TestEvent::new("too-late").to_proto())
+            .await
+            .err()
+    })
+    .await;
+    assert_eq!(refused.code(), Code::Unavailable, "{refused:?}");
+    let ended = stage.sidecar.wait_for_end().await;
+    assert_eq!(ended.code(), Some(0), "{ended}");
+
+    stage.restart().await;
+    let status = calls::get(&stage.client(), &event.id)
+        .await
+        .expect("an accepted event is known");
+    assert_eq!(
+        status.state(),
+        State::Delivered,
+        "what was in flight was settled: {status:?}"
+    );
+    assert!(!status.possible_duplicate, "{status:?}");
+    stage.drain(wait::SOON).await;
+    assert_eq!(stage.upstream.look(|created| created[&event.id].len()), 1);
+}
+
+#[tokio::test]
+async fn draining_is_said_with_a_reason_and_a_time_to_wait() {
+    let mut stage = Stage::new().await;
+    let client = stage.client();
+    stage.upstream.fail_next([Step::latency(Duration::from_secs(3))]);
+    calls::publish(&client, TestEvent::new("in-flight").to_proto())
+        .await
+        .expect("a valid event");
+    wait::until("the request upstream", wait::SOON, async || {
+        (stage.upstream.request_count() == 1).then_some(())
+    })
+    .await;
+    stage.sidecar.terminate();
+    let refused = wait::until("a new call to be refused", wait::SOON, async || {
+        calls::publish(&client, TestEvent::new("too-late").to_proto())
+            .await
+            .err()
+    })
+    .await;
+    refusal::check_unavailable(&refused, "DRAINING");
+    stage.sidecar.wait_for_end().await;
+}
+
+#[tokio::test]
+async fn an_upstream_that_hangs_delays_the_end_by_the_drain_timeout_at_most() {
+    let mut stage = Stage::with(|settings| settings.set("SHUTDOWN__DRAIN_TIMEOUT", "500ms")).await;
+    let event = TestEvent::new("hanging");
+    stage
+        .upstream
+        .push(FaultScript::once([Step::hang(Duration::from_secs(60))]));
+    calls::publish(&stage.client(), event.to_proto())
+        .await
+        .expect("a valid event");
+    wait::until("the request upstream", wait::SOON, async || {
+        (stage.upstream.request_count() == 1).then_some(())
+    })
+    .await;
+    let asked = Instant::now();
+    stage.sidecar.terminate();
+    let ended = stage.sidecar.wait_for_end().await;
+    assert_eq!(ended.code(), Some(0), "{ended}");
+    assert!(
+        asked.elapsed() < Duration::from_secs(8),
+        "took {:?}",
+        asked.elapsed()
+    );
+    stage.restart().await;
+    stage.await_delivered([&event], wait::SOON).await;
+    let status = calls::await_state(&stage.client(), &event.id, State::Delivered, wait::SOON).await;
+    assert!(
+        status.possible_duplicate,
+        "the attempt that was cut off is flagged: {status:?}"
+    );
+    stage.drain(wait::SOON).await;
+}
+
+#[tokio::test]
+async fn a_second_sigterm_ends_at_once() {
+    let mut stage = Stage::with(|settings| settings.set("SHUTDOWN__DRAIN_TIMEOUT", "60s")).await;
+    let event = TestEvent::new("hanging");
+    stage
+        .upstream
+        .push(FaultScript::once([Step::hang(Duration::from_secs(60))]));
+    let client = stage.client();
+    calls::publish(&client, event.to_proto())
+        .await
+        .expect("a valid event");
+    wait::until("the request upstream", wait::SOON, async || {
+        (stage.upstream.request_count() == 1).then_some(())
+    })
+    .await;
+    stage.sidecar.terminate();
+    // The first one has been heard once calls are refused.
+    wait::until("the sidecar to drain", wait::SOON, async || {
+        calls::publish(&client, TestEvent::new("too-late").to_proto())
+            .await
+            .err()
+    })
+    .await;
+    stage.sidecar.terminate();
+    stage.sidecar.wait_for_end().await;
+    stage.restart().await;
+    stage.await_delivered([&event], wait::SOON).await;
+    stage.drain(wait::SOON).await;
+}

@@ -1,0 +1,144 @@
+//! An upstream and a sidecar on an empty directory: what most tests begin with.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::calls::{self, Client};
+use crate::event::TestEvent;
+use crate::metrics::{self, Books};
+use crate::settings::Settings;
+use crate::sidecar::Sidecar;
+use crate::upstream::Upstream;
+use crate::wait;
+
+/// An upstream and a sidecar that delivers to it.
+#[derive(Debug)]
+pub struct Stage {
+    /// The sidecar. Dropped before the directory that it writes to.
+    pub sidecar: Sidecar,
+    /// The upstream; outlives every life of the sidecar.
+    pub upstream: Upstream,
+    /// What the sidecar is started with, now and after each restart.
+    pub settings: Settings,
+    directory: TempDir,
+}
+
+impl Stage {
+    /// A stage with the tests' usual settings.
+    ///
+    /// # Panics
+    /// Where the sidecar does not become ready.
+    pub async fn new() -> Self {
+        Self::with(|settings| settings).await
+    }
+
+    /// A stage with settings of its own.
+    ///
+    /// # Panics
+    /// Where the sidecar does not become ready.
+    pub async fn with(change: impl FnOnce(Settings) -> Settings) -> Self {
+        Self::on(Upstream::start().await, change).await
+    }
+
+    /// A stage in front of `upstream`.
+    ///
+    /// # Panics
+    /// Where the sidecar does not become ready.
+    pub async fn on(upstream: Upstream, change: impl FnOnce(Settings) -> Settings) -> Self {
+        let directory = directory();
+        let settings = change(Settings::new(directory.path(), &upstream.url()));
+        let sidecar = Sidecar::start(&settings).await;
+        Self {
+            sidecar,
+            upstream,
+            settings,
+            directory,
+        }
+    }
+
+    /// A client over TCP of the sidecar's present life.
+    pub fn client(&self) -> Client {
+        calls::client(&self.sidecar)
+    }
+
+    /// Starts the sidecar again on the same directory; its former life must have ended.
+    ///
+    /// # Panics
+    /// Where it has not, or the new one does not become ready.
+    pub async fn restart(&mut self) {
+        assert!(!self.sidecar.is_running(), "the former life has not ended");
+        self.sidecar = Sidecar::start(&self.settings).await;
+    }
+
+    /// Waits until the upstream has created an event for each of these, each with exactly the body that was acknowledged.
+    ///
+    /// # Panics
+    /// Where one does not come within `bound`, or comes with another body.
+    pub async fn await_delivered<'e>(
+        &self,
+        events: impl IntoIterator<Item = &'e TestEvent>,
+        bound: Duration,
+    ) {
+        let wanted: BTreeMap<&str, Value> = events
+            .into_iter()
+            .map(|event| (event.id.as_str(), event.body()))
+            .collect();
+        let what = format!("{} deliveries at the upstream", wanted.len());
+        wait::until(what, bound, async || {
+            // The count is cheap to ask for; the record is read once it can be complete.
+            let enough = self.upstream.created_count() >= wanted.len();
+            let complete = enough
+                && self
+                    .upstream
+                    .look(|created| wanted.keys().all(|id| created.contains_key(*id)));
+            complete.then_some(())
+        })
+        .await;
+        self.upstream.look(|created| {
+            for (id, body) in &wanted {
+                for delivered in &created[*id] {
+                    assert_eq!(delivered, body, "event {id} was delivered with another body");
+                }
+            }
+        });
+    }
+
+    /// Waits until nothing is queued or waiting any more, and balances the books.
+    ///
+    /// # Panics
+    /// Where that takes longer than `bound`, or they do not balance.
+    pub async fn drain(&self, bound: Duration) -> Books {
+        wait::until("the queue to be empty", bound, async || {
+            let books = self.balance_books().await;
+            (books.here == 0.0).then_some(books)
+        })
+        .await
+    }
+
+    /// Scrapes the sidecar and asserts that its books balance.
+    ///
+    /// # Panics
+    /// Where they do not.
+    pub async fn balance_books(&self) -> Books {
+        metrics::balance_books(&self.sidecar).await
+    }
+
+    /// A folder for files of the test's own, gone with the stage.
+    pub fn directory(&self) -> &std::path::Path {
+        self.directory.path()
+    }
+}
+
+/// A new empty directory; its path is short, since a Unix socket's may have 108 bytes at most.
+///
+/// # Panics
+/// Where none can be made.
+pub fn directory() -> TempDir {
+    tempfile::Builder::new()
+        .prefix("e2e-")
+        .tempdir()
+        .expect("a temporary directory")
+}
