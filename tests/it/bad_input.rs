@@ -251,6 +251,9 @@ async fn garbage_on_any_port_harms_nobody() {
     check_unharmed(&stage).await;
 }
 
+/// What is wrong, the status that says so, a header and the body.
+type HttpCase = (&'static str, u16, (&'static str, &'static str), Vec<u8>);
+
 #[tokio::test]
 async fn over_http_every_mistake_is_a_problem_with_its_status() {
     let stage = Stage::new().await;
@@ -265,79 +268,65 @@ async fn over_http_every_mistake_is_a_problem_with_its_status() {
     let identifiers = |value: &str| with("identifiers", json!([{"key": "email", "value": value}]));
     let json_type = ("content-type", "application/json");
     let text_type = ("content-type", "text/plain");
-    let cases: Vec<(&str, u16, &str, (&str, &str), Vec<u8>)> = vec![
-        ("not JSON", 400, &events, json_type, b"{".to_vec()),
-        ("not UTF-8", 400, &events, json_type, b"{\"a\":\"\xff\"}".to_vec()),
-        ("an array", 400, &events, json_type, b"[]".to_vec()),
-        ("nothing", 400, &events, json_type, Vec::new()),
-        ("deep", 400, &events, json_type, "[".repeat(100_000).into_bytes()),
+    let cases: Vec<HttpCase> = vec![
+        ("not JSON", 400, json_type, b"{".to_vec()),
+        ("not UTF-8", 400, json_type, b"{\"a\":\"\xff\"}".to_vec()),
+        ("an array", 400, json_type, b"[]".to_vec()),
+        ("nothing", 400, json_type, Vec::new()),
+        ("deep", 400, json_type, "[".repeat(100_000).into_bytes()),
         (
             "two identifiers",
             400,
-            &events,
             json_type,
             with("identifiers", json!([{}, {}])),
         ),
-        (
-            "no identifier",
-            400,
-            &events,
-            json_type,
-            with("identifiers", json!([])),
-        ),
+        ("no identifier", 400, json_type, with("identifiers", json!([]))),
         (
             "props that are no JSON",
             400,
-            &events,
             json_type,
             with("custom_event_props", json!("{")),
         ),
         (
             "props as an object",
             400,
-            &events,
             json_type,
             with("custom_event_props", json!({})),
         ),
         (
             "a bad name",
             400,
-            &events,
             json_type,
             with("custom_event_name", json!("Not Snake")),
         ),
         (
             "a bad timestamp",
             400,
-            &events,
             json_type,
             with("timestamp", json!("yesterday")),
         ),
         (
             "a value not stringified",
             400,
-            &events,
             json_type,
             identifiers("ada@example.com"),
         ),
         (
             "a value stringified twice",
             400,
-            &events,
             json_type,
             identifiers("\"\\\"ada@example.com\\\"\""),
         ),
         (
             "another content type",
             415,
-            &events,
             text_type,
             good.to_string().into_bytes(),
         ),
-        ("too large", 413, &events, json_type, vec![b' '; 8 * 1024 * 1024]),
+        ("too large", 413, json_type, vec![b' '; 8 * 1024 * 1024]),
     ];
-    for (what, status, path, header, body) in cases {
-        let answer = rest::post(address, path, &[header], body).await;
+    for (what, status, header, body) in cases {
+        let answer = rest::post(address, &events, &[header], body).await;
         assert_eq!(answer.status, status, "{what}: {answer:?}");
         assert_eq!(
             answer.header("content-type"),

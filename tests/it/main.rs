@@ -4,6 +4,7 @@ mod vectors;
 
 mod duplicates;
 mod refusals;
+mod rules;
 mod streams;
 
 mod backlog;

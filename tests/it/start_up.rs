@@ -75,8 +75,8 @@ async fn what_is_wrong_with_the_configuration_is_told_before_the_store_is_opened
         ),
         (
             "an unknown section",
-            good.clone().set("QEUE__DIR", "x"),
-            vec!["qeue"],
+            good.clone().set("QUEUES__DIR", "x"),
+            vec!["queues"],
         ),
         (
             "a malformed duration",

@@ -22,10 +22,17 @@ const FIRST_SECOND: i64 = 1_795_428_000;
 /// Makes variant `index` of the event. Without ids, the server makes them.
 pub fn event(index: u32, with_id: bool) -> Event {
     Event {
-        event_id: if with_id { ID_PLACEHOLDER.to_owned() } else { String::new() },
+        event_id: if with_id {
+            ID_PLACEHOLDER.to_owned()
+        } else {
+            String::new()
+        },
         embeddable_id: "flow_2bc58aj3a8g0d9ddd8j7jbd4g".to_owned(),
         name: "appointment_completed".to_owned(),
-        timestamp: Some(Timestamp { seconds: FIRST_SECOND + i64::from(index), nanos: 123_000_000 }),
+        timestamp: Some(Timestamp {
+            seconds: FIRST_SECOND + i64::from(index),
+            nanos: 123_000_000,
+        }),
         identifier: Some(Identifier {
             key: "email".to_owned(),
             value: Some(Value::StringValue(format!("jamie.rivera.{index:08}@example.com"))),
@@ -46,7 +53,12 @@ fn props(index: u32) -> Struct {
         ("channel", text("video".to_owned())),
     ];
     let value = |kind| prost_types::Value { kind: Some(kind) };
-    Struct { fields: fields.into_iter().map(|(name, kind)| (name.to_owned(), value(kind))).collect() }
+    Struct {
+        fields: fields
+            .into_iter()
+            .map(|(name, kind)| (name.to_owned(), value(kind)))
+            .collect(),
+    }
 }
 
 #[cfg(test)]

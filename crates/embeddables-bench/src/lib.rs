@@ -15,5 +15,9 @@ pub mod null_server;
 
 pub mod load;
 
+pub mod run;
+
+pub mod child;
+pub mod http_control;
 pub mod proc_fs;
 pub mod statistics;

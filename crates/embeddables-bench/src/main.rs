@@ -8,7 +8,8 @@ use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 use embeddables_bench::load::LoadConfig;
 use embeddables_bench::null_server::NullConfig;
-use embeddables_bench::{load, null_server};
+use embeddables_bench::run::RunConfig;
+use embeddables_bench::{load, null_server, run};
 
 /// Measures the sidecar beside a null server.
 #[derive(Debug, Parser)]
@@ -24,6 +25,8 @@ enum Command {
     Null(NullConfig),
     /// Publishes events as fast as they are answered, or at a fixed rate; prints one JSON line.
     Load(LoadConfig),
+    /// Compares the sidecar with the null server, side by side; the last line on stdout is a JSON summary.
+    Run(RunConfig),
 }
 
 fn main() -> ExitCode {
@@ -45,10 +48,14 @@ fn execute(command: Command) -> anyhow::Result<bool> {
             runtime.block_on(null_server::serve(config)).map(|()| true)
         }
         Command::Load(config) => single_threaded()?.block_on(load::execute(config)),
+        Command::Run(config) => single_threaded()?.block_on(run::execute(config)),
     }
 }
 
 /// One thread: what the generator burns is taken from the servers that it measures.
 fn single_threaded() -> anyhow::Result<tokio::runtime::Runtime> {
-    tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start the runtime")
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the runtime")
 }

@@ -14,8 +14,9 @@ use embeddables_proto::events::v1::events_service_server::{EventsService, Events
 use embeddables_proto::events::v1::publish_result::Result as Outcome;
 use embeddables_proto::events::v1::{
     EventStatus, GetEventRequest, GetEventResponse, GetServerInfoRequest, GetServerInfoResponse,
-    PublishEventRequest, PublishEventResponse, PublishEventsRequest, PublishEventsResponse, PublishResult, State,
-    StreamEventsRequest, StreamEventsResponse, StreamResult, ValidateEventsRequest, ValidateEventsResponse,
+    PublishEventRequest, PublishEventResponse, PublishEventsRequest, PublishEventsResponse, PublishResult,
+    State, StreamEventsRequest, StreamEventsResponse, StreamResult, ValidateEventsRequest,
+    ValidateEventsResponse,
 };
 use futures_util::Stream;
 use serde_json::json;
@@ -48,7 +49,9 @@ pub struct NullConfig {
 pub async fn serve(config: NullConfig) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    let tcp = TcpListener::bind(config.listen).await.with_context(|| format!("cannot listen on {}", config.listen))?;
+    let tcp = TcpListener::bind(config.listen)
+        .await
+        .with_context(|| format!("cannot listen on {}", config.listen))?;
     let unix = match &config.unix {
         None => None,
         Some(path) => {
@@ -63,7 +66,12 @@ pub async fn serve(config: NullConfig) -> anyhow::Result<()> {
     let over_unix = async {
         match unix {
             None => future::pending().await,
-            Some(unix) => Server::builder().add_service(service).serve_with_incoming(UnixListenerStream::new(unix)).await,
+            Some(unix) => {
+                Server::builder()
+                    .add_service(service)
+                    .serve_with_incoming(UnixListenerStream::new(unix))
+                    .await
+            }
         }
     };
     tokio::select! {
@@ -82,7 +90,9 @@ fn announce(config: &NullConfig, tcp: SocketAddr) -> anyhow::Result<()> {
         "pid": std::process::id(),
     });
     println!("{ready}");
-    let Some(path) = &config.ready_file else { return Ok(()) };
+    let Some(path) = &config.ready_file else {
+        return Ok(());
+    };
     let mut temporary = path.as_os_str().to_owned();
     temporary.push(".tmp");
     std::fs::write(&temporary, format!("{ready}\n"))
@@ -95,11 +105,16 @@ fn announce(config: &NullConfig, tcp: SocketAddr) -> anyhow::Result<()> {
 struct NullService;
 
 fn queued() -> EventStatus {
-    EventStatus { state: State::Queued.into(), ..EventStatus::default() }
+    EventStatus {
+        state: State::Queued.into(),
+        ..EventStatus::default()
+    }
 }
 
 fn taken() -> PublishResult {
-    PublishResult { result: Some(Outcome::Status(queued())) }
+    PublishResult {
+        result: Some(Outcome::Status(queued())),
+    }
 }
 
 fn absent<T>() -> Result<Response<T>, Status> {
@@ -114,7 +129,9 @@ impl EventsService for NullService {
         &self,
         _request: Request<PublishEventRequest>,
     ) -> Result<Response<PublishEventResponse>, Status> {
-        Ok(Response::new(PublishEventResponse { status: Some(queued()) }))
+        Ok(Response::new(PublishEventResponse {
+            status: Some(queued()),
+        }))
     }
 
     async fn publish_events(
@@ -130,8 +147,13 @@ impl EventsService for NullService {
         request: Request<Streaming<StreamEventsRequest>>,
     ) -> Result<Response<Self::StreamEventsStream>, Status> {
         let answers = request.into_inner().map(|message| {
-            let result = StreamResult { sequence: message?.sequence, result: Some(taken()) };
-            Ok(StreamEventsResponse { results: vec![result] })
+            let result = StreamResult {
+                sequence: message?.sequence,
+                result: Some(taken()),
+            };
+            Ok(StreamEventsResponse {
+                results: vec![result],
+            })
         });
         Ok(Response::new(Box::pin(answers)))
     }
@@ -143,7 +165,10 @@ impl EventsService for NullService {
         absent()
     }
 
-    async fn get_event(&self, _request: Request<GetEventRequest>) -> Result<Response<GetEventResponse>, Status> {
+    async fn get_event(
+        &self,
+        _request: Request<GetEventRequest>,
+    ) -> Result<Response<GetEventResponse>, Status> {
         absent()
     }
 

@@ -30,7 +30,10 @@ pub fn memory(pid: u32) -> anyhow::Result<Memory> {
     let path = format!("/proc/{pid}/status");
     let status = std::fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
     let field = |name| kibibytes(&status, name).with_context(|| format!("{path} has no `{name}`"));
-    Ok(Memory { resident_bytes: field("VmRSS")? * 1024, peak_resident_bytes: field("VmHWM")? * 1024 })
+    Ok(Memory {
+        resident_bytes: field("VmRSS")? * 1024,
+        peak_resident_bytes: field("VmHWM")? * 1024,
+    })
 }
 
 /// Sum of `utime` and `stime`, the 14th and 15th field. The 2nd is the name, which may hold blanks and parentheses.
@@ -43,7 +46,9 @@ fn cpu_ticks(stat: &str) -> Option<u64> {
 }
 
 fn kibibytes(status: &str, name: &str) -> Option<u64> {
-    let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
     line.trim().strip_suffix("kB")?.trim().parse().ok()
 }
 

@@ -23,8 +23,11 @@ impl Spread {
         sorted.sort_by(f64::total_cmp);
         let (&min, &max) = sorted.first().zip(sorted.last())?;
         let middle = sorted.len() / 2;
-        let median =
-            if sorted.len().is_multiple_of(2) { f64::midpoint(sorted[middle - 1], sorted[middle]) } else { sorted[middle] };
+        let median = if sorted.len().is_multiple_of(2) {
+            f64::midpoint(sorted[middle - 1], sorted[middle])
+        } else {
+            sorted[middle]
+        };
         Some(Self { median, min, max })
     }
 }

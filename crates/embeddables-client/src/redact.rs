@@ -68,9 +68,12 @@ impl Needles {
         let mut needles = Self(HashMap::new());
         needles.add(key.expose());
         if let Some(event) = event {
-            // A number as it was written, whatever its parsed form looks like.
-            needles.add(event.identifier_json());
-            needles.add_json(event.identifier_json());
+            let identifier = event.identifier_json().trim();
+            if !identifier.starts_with('"') {
+                // A number as it was written, whatever its parsed form looks like.
+                needles.add(identifier);
+            }
+            needles.add_json(identifier);
             needles.add_json(event.props_json());
         }
         needles

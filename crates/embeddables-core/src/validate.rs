@@ -2,7 +2,8 @@
 //!
 //! # Invariants
 //! 1. Every violation of an event is found in one call, in the order of its fields; each rule counts once a field.
-//! 2. Nothing is repaired in silence: only defaults are filled in, and a double encoding is unwrapped where that is asked for.
+//! 2. Nothing is repaired in silence: only defaults are filled in, and a double encoding is unwrapped where that is
+//!    asked for.
 //! 3. Same event, same defaults, same rules: same result. No clock, no randomness, no I/O.
 
 use crate::event::{Event, ValidEvent, ValidEventParts};

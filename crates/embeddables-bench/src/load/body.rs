@@ -26,10 +26,22 @@ pub(crate) struct Bodies {
 impl Bodies {
     /// Encodes the requests of one workload: single events, or `batch` events a request.
     pub(crate) fn new(batch: Option<u32>, with_ids: bool) -> Self {
-        let count = batch.map_or(VARIANT_EVENTS, |batch| (VARIANT_EVENTS / batch.max(1)).max(MIN_BODIES));
-        let bodies: Vec<Bytes> = (0..count).map(|index| encode(batch, index, with_ids).freeze()).collect();
-        let id_offsets = if with_ids { id_offsets(&bodies[0]) } else { Vec::new() };
-        Self { bodies, id_offsets, next: Cell::new(0) }
+        let count = batch.map_or(VARIANT_EVENTS, |batch| {
+            (VARIANT_EVENTS / batch.max(1)).max(MIN_BODIES)
+        });
+        let bodies: Vec<Bytes> = (0..count)
+            .map(|index| encode(batch, index, with_ids).freeze())
+            .collect();
+        let id_offsets = if with_ids {
+            id_offsets(&bodies[0])
+        } else {
+            Vec::new()
+        };
+        Self {
+            bodies,
+            id_offsets,
+            next: Cell::new(0),
+        }
     }
 
     /// The next body, with ids of its own where the caller makes them.
@@ -42,7 +54,9 @@ impl Bodies {
         }
         let mut body = BytesMut::from(&**body);
         for &offset in &self.id_offsets {
-            Uuid::now_v7().hyphenated().encode_lower(&mut body[offset..offset + EVENT_ID_BYTES]);
+            Uuid::now_v7()
+                .hyphenated()
+                .encode_lower(&mut body[offset..offset + EVENT_ID_BYTES]);
         }
         body.freeze()
     }
@@ -55,10 +69,18 @@ impl Bodies {
 
 fn encode(batch: Option<u32>, index: u32, with_ids: bool) -> BytesMut {
     match batch {
-        None => frame(&PublishEventRequest { event: Some(event(index, with_ids)), options: None }),
+        None => frame(&PublishEventRequest {
+            event: Some(event(index, with_ids)),
+            options: None,
+        }),
         Some(size) => {
-            let events: Vec<Event> = (0..size).map(|place| event(index * size + place, with_ids)).collect();
-            frame(&PublishEventsRequest { events, ..PublishEventsRequest::default() })
+            let events: Vec<Event> = (0..size)
+                .map(|place| event(index * size + place, with_ids))
+                .collect();
+            frame(&PublishEventsRequest {
+                events,
+                ..PublishEventsRequest::default()
+            })
         }
     }
 }
@@ -67,7 +89,11 @@ fn encode(batch: Option<u32>, index: u32, with_ids: bool) -> BytesMut {
 fn id_offsets(body: &[u8]) -> Vec<usize> {
     let placeholder = event(0, true).event_id;
     let is_id = |window: &[u8]| window == placeholder.as_bytes();
-    body.windows(EVENT_ID_BYTES).enumerate().filter(|(_, window)| is_id(window)).map(|(offset, _)| offset).collect()
+    body.windows(EVENT_ID_BYTES)
+        .enumerate()
+        .filter(|(_, window)| is_id(window))
+        .map(|(offset, _)| offset)
+        .collect()
 }
 
 #[cfg(test)]
@@ -87,16 +113,25 @@ mod tests {
     #[test]
     fn ids_made_here_are_in_every_event_and_never_the_same() {
         let bodies = Bodies::new(Some(10), true);
-        let ids: BTreeSet<String> =
-            (0..200).flat_map(|_| events(&bodies.next())).map(|event| event.event_id).collect();
+        let ids: BTreeSet<String> = (0..200)
+            .flat_map(|_| events(&bodies.next()))
+            .map(|event| event.event_id)
+            .collect();
         assert_eq!(ids.len(), 2_000);
-        assert!(ids.iter().all(|id| Uuid::parse_str(id).is_ok_and(|id| id.get_version_num() == 7)));
+        assert!(
+            ids.iter()
+                .all(|id| Uuid::parse_str(id).is_ok_and(|id| id.get_version_num() == 7))
+        );
     }
 
     #[test]
     fn without_ids_the_server_makes_them() {
         let bodies = Bodies::new(Some(3), false);
-        assert!(events(&bodies.next()).iter().all(|event| event.event_id.is_empty()));
+        assert!(
+            events(&bodies.next())
+                .iter()
+                .all(|event| event.event_id.is_empty())
+        );
     }
 
     #[test]

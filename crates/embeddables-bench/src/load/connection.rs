@@ -101,7 +101,9 @@ impl Caller {
                 Address::Unix(path) => Self::over(UnixStream::connect(path).await?, rpc).await,
             }
         };
-        connected.await.with_context(|| format!("cannot connect to {address}"))
+        connected
+            .await
+            .with_context(|| format!("cannot connect to {address}"))
     }
 
     async fn over(stream: impl AsyncRead + AsyncWrite + Unpin + 'static, rpc: Rpc) -> anyhow::Result<Self> {
@@ -116,7 +118,11 @@ impl Caller {
                 eprintln!("connection ended: {error}");
             }
         });
-        Ok(Self { send, request: request(rpc)?, rpc })
+        Ok(Self {
+            send,
+            request: request(rpc)?,
+            rpc,
+        })
     }
 
     /// Makes one call and looks at its answer.
@@ -179,7 +185,11 @@ fn results(rpc: Rpc, body: &Bytes) -> Result<Results, String> {
     };
     let results = count_results(message).map_err(|error| error.to_string())?;
     let answered = results.taken + results.refused;
-    if answered == u64::from(size) { Ok(results) } else { Err(format!("{answered} results for {size} events")) }
+    if answered == u64::from(size) {
+        Ok(results)
+    } else {
+        Err(format!("{answered} results for {size} events"))
+    }
 }
 
 #[cfg(test)]
@@ -212,9 +222,18 @@ mod tests {
     #[test]
     fn a_batch_must_be_answered_in_full() {
         let one_taken = Bytes::from_static(&[0, 0, 0, 0, 4, 0x0a, 2, 0x0a, 0]);
-        assert_eq!(results(Rpc::Batch(1), &one_taken), Ok(Results { taken: 1, refused: 0 }));
-        assert_eq!(results(Rpc::Batch(2), &one_taken), Err("1 results for 2 events".to_owned()));
-        assert_eq!(results(Rpc::One, &one_taken), Ok(Results { taken: 1, refused: 0 }));
+        assert_eq!(
+            results(Rpc::Batch(1), &one_taken),
+            Ok(Results { taken: 1, refused: 0 })
+        );
+        assert_eq!(
+            results(Rpc::Batch(2), &one_taken),
+            Err("1 results for 2 events".to_owned())
+        );
+        assert_eq!(
+            results(Rpc::One, &one_taken),
+            Ok(Results { taken: 1, refused: 0 })
+        );
         assert!(results(Rpc::One, &Bytes::new()).is_err());
     }
 }

@@ -29,10 +29,18 @@ pub(crate) fn frame(message: &impl Message) -> BytesMut {
 
 /// The one message that a body holds.
 pub(crate) fn only_message(body: &Bytes) -> Result<&[u8], FrameError> {
-    let (prefix, message) = body.split_at_checked(PREFIX_BYTES).ok_or(FrameError::NotOneMessage)?;
+    let (prefix, message) = body
+        .split_at_checked(PREFIX_BYTES)
+        .ok_or(FrameError::NotOneMessage)?;
     let is_whole = prefix[0] == 0
-        && prefix[1..].try_into().is_ok_and(|length| u32::from_be_bytes(length) as usize == message.len());
-    if is_whole { Ok(message) } else { Err(FrameError::NotOneMessage) }
+        && prefix[1..]
+            .try_into()
+            .is_ok_and(|length| u32::from_be_bytes(length) as usize == message.len());
+    if is_whole {
+        Ok(message)
+    } else {
+        Err(FrameError::NotOneMessage)
+    }
 }
 
 /// What a batch's results say.
@@ -95,10 +103,16 @@ mod tests {
     use super::*;
 
     fn response(taken: usize, refused: usize) -> PublishEventsResponse {
-        let status = EventStatus { event_id: "x".repeat(300), ..EventStatus::default() };
+        let status = EventStatus {
+            event_id: "x".repeat(300),
+            ..EventStatus::default()
+        };
         let taken = std::iter::repeat_n(Outcome::Status(status), taken);
         let refused = std::iter::repeat_n(Outcome::Refusal(Refusal::default()), refused);
-        let results = taken.chain(refused).map(|result| PublishResult { result: Some(result) }).collect();
+        let results = taken
+            .chain(refused)
+            .map(|result| PublishResult { result: Some(result) })
+            .collect();
         PublishEventsResponse { results }
     }
 
@@ -128,7 +142,10 @@ mod tests {
     fn results_are_told_apart() {
         for (taken, refused) in [(0, 0), (100, 0), (0, 3), (7, 5)] {
             let message = response(taken, refused).encode_to_vec();
-            let expected = Results { taken: taken as u64, refused: refused as u64 };
+            let expected = Results {
+                taken: taken as u64,
+                refused: refused as u64,
+            };
             assert_eq!(count_results(&message), Ok(expected));
         }
     }
@@ -136,7 +153,10 @@ mod tests {
     #[test]
     fn a_cut_answer_is_not_counted() {
         let message = response(3, 0).encode_to_vec();
-        assert_eq!(count_results(&message[..message.len() - 1]), Err(FrameError::Malformed));
+        assert_eq!(
+            count_results(&message[..message.len() - 1]),
+            Err(FrameError::Malformed)
+        );
         assert_eq!(count_results(&[0x0a, 0x00]), Err(FrameError::Malformed));
         assert_eq!(count_results(&[0x08, 0x01]), Err(FrameError::Malformed));
         assert_eq!(count_results(&[0xff; 11]), Err(FrameError::Malformed));

@@ -25,8 +25,8 @@ use self::body::Bodies;
 pub use self::connection::Address;
 use self::connection::{CallError, Caller, Rpc};
 use self::pacer::Pacer;
-use self::tally::{Tally, Totals};
 pub use self::tally::LoadReport;
+use self::tally::{Tally, Totals};
 use crate::proc_fs;
 
 /// How long answers may take once no more calls are made.
@@ -68,13 +68,23 @@ impl LoadConfig {
 
     fn check(&self) -> anyhow::Result<()> {
         let is_duration = |seconds: f64| seconds > 0.0 && seconds <= 86_400.0;
-        ensure!(is_duration(self.seconds), "--seconds must be above 0 and at most a day");
-        ensure!(self.rate.is_none_or(|rate| rate >= 1.0 && rate <= 1e7), "--rate must be from 1 to 10 million");
+        ensure!(
+            is_duration(self.seconds),
+            "--seconds must be above 0 and at most a day"
+        );
+        ensure!(
+            self.rate.is_none_or(|rate| (1.0..=1e7).contains(&rate)),
+            "--rate must be from 1 to 10 million"
+        );
         Ok(())
     }
 
     /// Calls that an open loop makes.
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "checked: positive, far below 2^53")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "checked: positive, far below 2^53"
+    )]
     fn slots(&self, rate: f64) -> u64 {
         let slots = (rate * self.seconds).ceil() as u64;
         self.count.map_or(slots, |count| slots.min(count))
@@ -111,7 +121,10 @@ async fn run(config: &LoadConfig) -> anyhow::Result<LoadReport> {
     let connections = connect(config, &bodies).await?;
     let cpu_before = proc_fs::cpu_seconds(process::id())?;
     let start = Instant::now();
-    let pacer = config.rate.map(|rate| Pacer::start(rate, config.slots(rate))).transpose()?;
+    let pacer = config
+        .rate
+        .map(|rate| Pacer::start(rate, config.slots(rate)))
+        .transpose()?;
     let shared = Rc::new(Shared {
         bodies,
         tally: RefCell::new(Tally::new()?),
@@ -133,6 +146,7 @@ async fn run(config: &LoadConfig) -> anyhow::Result<LoadReport> {
     let events_a_call = u64::from(config.batch.unwrap_or(1));
     Ok(tally.report(Totals {
         elapsed: shared.last_answer.get() - start,
+        request_bytes: shared.bodies.body_bytes() as u64,
         warm_up: connections.len() as u64 * events_a_call,
         unanswered: shared.open_calls.get(),
         late,
@@ -145,7 +159,9 @@ async fn connect(config: &LoadConfig, bodies: &Bodies) -> anyhow::Result<Vec<Cal
     let mut connections = Vec::new();
     for _ in 0..config.connections.min(config.callers) {
         let mut caller = Caller::connect(&config.address, config.rpc()).await?;
-        let warm_up = timeout(GRACE, caller.call(bodies.next())).await.context("no answer to the first request")?;
+        let warm_up = timeout(GRACE, caller.call(bodies.next()))
+            .await
+            .context("no answer to the first request")?;
         let results = warm_up.context("the first request failed")?;
         ensure!(results.refused == 0, "the first request was refused");
         connections.push(caller);

@@ -34,9 +34,22 @@ impl Pacer {
     /// # Errors
     /// Where the kernel has no timer to give.
     pub(crate) fn start(per_second: f64, slots: u64) -> io::Result<Self> {
-        let timer = timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC)?;
+        let timer = timerfd_create(
+            TimerfdClockId::Monotonic,
+            TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC,
+        )?;
+        #[expect(
+            deprecated,
+            reason = "`register` is unsafe for types that lie about their descriptor; an OwnedFd does not"
+        )]
         let timer = Mutex::new(AsyncFd::new(timer)?);
-        Ok(Self { timer, start: Instant::now(), per_second, next_slot: Cell::new(0), slots })
+        Ok(Self {
+            timer,
+            start: Instant::now(),
+            per_second,
+            next_slot: Cell::new(0),
+            slots,
+        })
     }
 
     /// Waits for the next slot and gives the time at which it was due; `None` after the last.
@@ -63,7 +76,10 @@ impl Pacer {
 
 async fn sleep(timer: &AsyncFd<OwnedFd>, wait: Duration) -> io::Result<()> {
     let it_value = Timespec::try_from(wait).map_err(io::Error::other)?;
-    let once = Itimerspec { it_interval: Timespec::default(), it_value };
+    let once = Itimerspec {
+        it_interval: Timespec::default(),
+        it_value,
+    };
     timerfd_settime(timer, TimerfdTimerFlags::empty(), &once)?;
     loop {
         let mut ready = timer.readable().await?;

@@ -30,7 +30,13 @@ impl Tally {
     /// Starts at zero.
     pub(crate) fn new() -> anyhow::Result<Self> {
         let latencies = Histogram::new_with_max(MAX_LATENCY_NANOS, LATENCY_DIGITS)?;
-        Ok(Self { latencies, taken: 0, refused: 0, failed: 0, by_status: BTreeMap::new() })
+        Ok(Self {
+            latencies,
+            taken: 0,
+            refused: 0,
+            failed: 0,
+            by_status: BTreeMap::new(),
+        })
     }
 
     /// Counts a call that ended. Only answered calls have a latency.
@@ -74,6 +80,7 @@ impl Tally {
             errors: self.failed,
             by_status: self.by_status,
             refused: self.refused,
+            request_bytes: totals.request_bytes,
             warm_up: totals.warm_up,
             unanswered: totals.unanswered,
             late: totals.late,
@@ -87,6 +94,8 @@ impl Tally {
 pub(crate) struct Totals {
     /// From the first call to the last answer.
     pub(crate) elapsed: Duration,
+    /// Bytes of one request.
+    pub(crate) request_bytes: u64,
     /// Events of the warm-up.
     pub(crate) warm_up: u64,
     /// Calls without an answer.
@@ -122,6 +131,8 @@ pub struct LoadReport {
     pub by_status: BTreeMap<String, u64>,
     /// Events refused in calls that did not fail.
     pub refused: u64,
+    /// Bytes of one request as gRPC frames it.
+    pub request_bytes: u64,
     /// Events of the requests that warmed the connections up, on top of `count`.
     pub warm_up: u64,
     /// Calls without an answer when the time was over.
@@ -149,14 +160,29 @@ mod tests {
             tally.record(Duration::from_millis(place), outcome);
         }
         let elapsed = Duration::from_secs(2);
-        tally.report(Totals { elapsed, warm_up: 1, unanswered: 0, late: 0, cpu_seconds: 0.5 })
+        tally.report(Totals {
+            elapsed,
+            request_bytes: 310,
+            warm_up: 1,
+            unanswered: 0,
+            late: 0,
+            cpu_seconds: 0.5,
+        })
     }
 
     #[test]
     fn only_what_was_taken_is_throughput() {
         let results = Results { taken: 7, refused: 3 };
-        let report = report(&[Ok(results), Err(CallError::Status(14)), Err(CallError::Status(14)), Ok(results)]);
-        assert_eq!((report.count, report.calls, report.refused, report.errors), (14, 2, 6, 2));
+        let report = report(&[
+            Ok(results),
+            Err(CallError::Status(14)),
+            Err(CallError::Status(14)),
+            Ok(results),
+        ]);
+        assert_eq!(
+            (report.count, report.calls, report.refused, report.errors),
+            (14, 2, 6, 2)
+        );
         assert_eq!(report.by_status, BTreeMap::from([("14".to_owned(), 2)]));
         assert!((report.rate - 7.0).abs() < f64::EPSILON);
         assert!(!report.is_clean());

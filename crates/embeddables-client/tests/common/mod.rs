@@ -10,13 +10,16 @@ use std::time::Duration;
 
 use embeddables_client::{ApiKey, BaseUrl, Client, ClientConfig, Endpoint};
 use embeddables_core::{
-    Attempt, Defaults, Event, EventId, Identifier, IdentifierValue, ProjectId, Properties, Rules, Timestamp,
-    ValidEvent,
+    Attempt, Defaults, Event, EventId, Fate, Identifier, IdentifierValue, ProjectId, Properties, Rules,
+    Timestamp, ValidEvent,
 };
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 pub const KEY: &str = "rk_c4n4ry_key";
+
+pub const CREATED: &str =
+    r#"{"entry_id":"en_1","contact_id":"co_1","group_id":"gr_1","embeddable_version_number":"3"}"#;
 
 pub fn validate(event: &Event) -> ValidEvent {
     let project = ProjectId::parse("pr_1").unwrap();
@@ -158,9 +161,24 @@ pub async fn read_request(stream: &mut (impl AsyncRead + Unpin)) -> Option<Strin
     Some(String::from_utf8(text).unwrap())
 }
 
+/// Reads one request and notes it.
+pub async fn log_request(stream: &mut TcpStream, requests: &Mutex<Vec<String>>) {
+    let request = read_request(stream).await;
+    requests.lock().unwrap().extend(request);
+}
+
 pub fn answer(status: &str, headers: &str, body: &str) -> String {
     format!(
         "HTTP/1.1 {status}\r\n{headers}content-length: {}\r\n\r\n{body}",
         body.len()
     )
+}
+
+#[track_caller]
+pub fn check(attempt: &Attempt, fate: Fate, verdict: &str, status: Option<u16>) {
+    assert_eq!(
+        (attempt.fate, attempt.verdict.as_str(), attempt.http_status),
+        (fate, verdict, status),
+        "{attempt:?}"
+    );
 }

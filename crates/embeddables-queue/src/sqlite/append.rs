@@ -100,7 +100,8 @@ impl Draft<'_> {
         if let Some(known) = &known
             && !self.is_forgotten(known)?
         {
-            return Ok(if known.fingerprint == record.fingerprint {
+            // A salvage that lost the fingerprint left it empty.
+            return Ok(if known.fingerprint.is_empty() || known.fingerprint == record.fingerprint {
                 Verdict::Known(Appended {
                     sequence: Sequence(known.sequence),
                     durability: known.durability,

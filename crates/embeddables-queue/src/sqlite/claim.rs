@@ -82,16 +82,21 @@ impl Draft<'_> {
             }
         }
         let mut cursor = self.effects.cursors.get(&lane).copied().unwrap_or(state.cursor);
-        let wanted = (max + 1).saturating_sub(sequences.len());
         let from_released = sequences.len();
-        if wanted > 0 {
+        if sequences.len() <= max {
             let mut statement = self.connection.prepare_cached(
                 "SELECT sequence FROM records INDEXED BY records_due
-                 WHERE lane = ?1 AND due = 0 AND sequence > ?2 ORDER BY sequence LIMIT ?3",
+                 WHERE lane = ?1 AND due = 0 AND sequence > ?2 ORDER BY sequence",
             )?;
-            let mut rows = statement.query(params![state.number, sql(cursor), sql(wanted as u64)])?;
-            while let Some(row) = rows.next()? {
-                sequences.push(unsigned(row.get(0)?));
+            let mut rows = statement.query(params![state.number, sql(cursor)])?;
+            while sequences.len() <= max
+                && let Some(row) = rows.next()?
+            {
+                // Behind the cursor nothing is leased, unless a salvage has set it back.
+                let sequence = unsigned(row.get(0)?);
+                if !self.is_leased(sequence) {
+                    sequences.push(sequence);
+                }
             }
         }
         let exhausted = sequences.len() <= max;

@@ -135,23 +135,7 @@ impl<'a> Draft<'a> {
             reason: outcome.reason,
             note: outcome.note,
         };
-        self.connection
-            .prepare_cached(
-                "INSERT INTO outcomes (number, sequence, lane, kind, crc, outcome_time, running, id, reason, note)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
-            )?
-            .execute(params![
-                row.number,
-                row.sequence,
-                row.lane,
-                row.kind,
-                row.checksum(),
-                row.time,
-                row.running,
-                row.id,
-                row.reason,
-                row.note
-            ])?;
+        rows::write_outcome(self.connection, &row)?;
         self.effects.store.next_outcome += 1;
         self.effects.oldest_outcome.get_or_insert((number, running));
         self.outcome_count += 1;

@@ -11,7 +11,7 @@ use super::config::SqliteConfig;
 use super::mark::Mark;
 use super::state::{Lane, LaneCounters, State, StoreRow};
 use super::trouble::Trouble;
-use super::{recount, rows};
+use super::{recount, rows, salvage_books};
 use crate::LaneName;
 
 /// A store's state, and its secret.
@@ -98,7 +98,7 @@ pub(super) fn recover_numbers(connection: &Connection, newest: Mark) -> Result<S
 
 fn load_lanes(connection: &Connection, configured: &[LaneName]) -> Result<Vec<Lane>, Trouble> {
     let reasons = load_reasons(connection)?;
-    let mut lanes = Vec::new();
+    let mut lanes: Vec<Lane> = Vec::new();
     let mut highest = 0;
     for (number, name, counters) in rows::lanes(connection)? {
         let counters = match counters {
@@ -143,6 +143,7 @@ fn load_lanes(connection: &Connection, configured: &[LaneName]) -> Result<Vec<La
             leased_ready: 0,
             last_now: None,
         });
+        salvage_books::write_lane_names(connection)?;
     }
     Ok(lanes)
 }

@@ -19,6 +19,8 @@ mod commit;
 mod config;
 mod connection;
 mod draft;
+#[cfg(test)]
+mod faults;
 mod format;
 mod intake;
 mod load;
@@ -33,6 +35,8 @@ mod reserve;
 mod rows;
 mod running;
 mod salvage;
+mod salvage_books;
+mod salvage_tables;
 mod settle;
 mod shared;
 mod state;

@@ -14,7 +14,7 @@ use rand::TryRng;
 use rusqlite::Connection;
 use tokio::sync::{Notify, mpsc};
 
-use super::commit::{Scope, Terms};
+use super::commit::{CommitHook, Scope, Terms};
 use super::config::{OpenReport, PossibleLoss, SqliteConfig};
 use super::format::{self, Format, Found};
 use super::intake::Intake;
@@ -41,6 +41,14 @@ const PAGE_BYTES: u64 = 4_096;
 
 /// Opens a store and starts its writer.
 pub(super) fn open(config: SqliteConfig) -> Result<(SqliteQueue, OpenReport), OpenError> {
+    open_with(config, None)
+}
+
+/// As [`open`]; `hook` runs before each commit and can make it fail.
+pub(super) fn open_with(
+    config: SqliteConfig,
+    hook: Option<CommitHook>,
+) -> Result<(SqliteQueue, OpenReport), OpenError> {
     let paths = Paths { dir: config.dir.clone() };
     let mut report = OpenReport::default();
     let lock = take_directory(&paths)?;
@@ -72,7 +80,8 @@ pub(super) fn open(config: SqliteConfig) -> Result<(SqliteQueue, OpenReport), Op
         Err(OpenFailure::Trouble(trouble)) => return Err(store(trouble)),
     };
     let turn = marked.map_or(0, |(turn, _)| turn);
-    start(config, paths, lock, connection, loaded, turn, report)
+    let parts = Parts { paths, lock, connection, loaded, turn, hook };
+    start(config, parts, report)
 }
 
 /// Why a file that opens is not used.
@@ -177,11 +186,11 @@ fn open_file(
 
 fn salvaged(paths: &Paths, newest: Mark, report: &mut OpenReport) -> Result<Connection, Trouble> {
     tracing::error!("the store is damaged: what can be read is kept, the file is set aside");
-    report.salvaged = Some(salvage::salvage(paths, None, newest, &new_secret()?)?);
+    report.salvaged = Some(salvage::salvage(paths, newest, &new_secret()?)?);
     Ok(connection::open_writer(&paths.db())?)
 }
 
-fn new_secret() -> Result<[u8; 32], Trouble> {
+pub(super) fn new_secret() -> Result<[u8; 32], Trouble> {
     let mut secret = [0_u8; 32];
     rand::rngs::SysRng.try_fill_bytes(&mut secret).map_err(|error| Trouble::File {
         step: "drawing a random secret",
@@ -247,15 +256,19 @@ fn prepare(
     }
 }
 
-fn start(
-    config: SqliteConfig,
+/// What a writer is made of.
+struct Parts {
     paths: Paths,
     lock: File,
     connection: Connection,
     loaded: Loaded,
+    /// Of the newest mark.
     turn: u64,
-    report: OpenReport,
-) -> Result<(SqliteQueue, OpenReport), OpenError> {
+    hook: Option<CommitHook>,
+}
+
+fn start(config: SqliteConfig, parts: Parts, report: OpenReport) -> Result<(SqliteQueue, OpenReport), OpenError> {
+    let Parts { paths, lock, connection, loaded, turn, hook } = parts;
     let path = paths.dir.clone();
     let failed = |source: std::io::Error| OpenError::Store { path: path.clone(), source: Box::new(source) };
     let Loaded { state, secret } = loaded;
@@ -297,7 +310,7 @@ fn start(
         health: Health::Good,
         more_to_evict: state.oldest_outcome.is_some(),
         more_to_vacuum: true,
-        hook: None,
+        hook,
         state,
         paths: paths.clone(),
         lock,

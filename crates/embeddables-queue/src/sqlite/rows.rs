@@ -221,6 +221,14 @@ pub(super) fn record_statement(connection: &Connection) -> rusqlite::Result<Cach
     connection.prepare_cached(&format!("SELECT {RECORD_COLUMNS} FROM records WHERE sequence = ?1"))
 }
 
+/// Due time of a record that is there.
+pub(super) fn due_of(connection: &Connection, sequence: u64) -> rusqlite::Result<Option<i64>> {
+    connection
+        .prepare_cached("SELECT due FROM records WHERE sequence = ?1")?
+        .query_row([sql(sequence)], |row| row.get(0))
+        .optional()
+}
+
 /// The dead letter of a sequence.
 pub(super) fn dead_letter_at(connection: &Connection, sequence: u64) -> rusqlite::Result<Option<Read<DeadLetterRow>>> {
     connection
@@ -237,6 +245,28 @@ pub(super) fn outcome_at(connection: &Connection, sequence: u64) -> rusqlite::Re
         ))?
         .query_row([sql(sequence)], outcome)
         .optional()
+}
+
+/// Writes an outcome.
+pub(super) fn write_outcome(connection: &Connection, row: &OutcomeRow<'_>) -> rusqlite::Result<()> {
+    connection
+        .prepare_cached(
+            "INSERT INTO outcomes (number, sequence, lane, kind, crc, outcome_time, running, id, reason, note)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
+        )?
+        .execute(params![
+            row.number,
+            row.sequence,
+            row.lane,
+            row.kind,
+            row.checksum(),
+            row.time,
+            row.running,
+            row.id,
+            row.reason,
+            row.note
+        ])?;
+    Ok(())
 }
 
 /// A fact of `meta`, if it is there and its checksum is right.
@@ -353,35 +383,49 @@ fn lane_numbers(number: i64, c: &LaneCounters) -> [i64; 10] {
     [number, a, b, d, e, f, g, h, i, j]
 }
 
+const LANE_COLUMNS: &str =
+    "number, accepted, delivered, dead_lettered, discarded, erased, quarantined, ready, waiting, used_bytes, name, crc";
+
+/// A lane as read: number, name, and books where their checksum is right.
+type LaneRow = (i64, String, Option<LaneCounters>);
+
+fn read_lane(row: &Row<'_>) -> rusqlite::Result<LaneRow> {
+    let mut numbers = [0_i64; 10];
+    for (index, number) in numbers.iter_mut().enumerate() {
+        *number = row.get(index)?;
+    }
+    let (name, crc): (String, i64) = (row.get(10)?, row.get(11)?);
+    let good = i64::from(Checksum::default().numbers(numbers).bytes(name.as_bytes()).finish()) == crc;
+    let [_, a, b, d, e, f, g, h, i, j] = numbers.map(unsigned);
+    let counters = LaneCounters {
+        accepted: a,
+        delivered: b,
+        dead_lettered: d,
+        discarded: e,
+        erased: f,
+        quarantined: g,
+        ready: h,
+        waiting: i,
+        used_bytes: j,
+    };
+    Ok((numbers[0], name, good.then_some(counters)))
+}
+
 /// Every lane by number: its name and its books, `None` where their checksum is wrong.
-pub(super) fn lanes(connection: &Connection) -> rusqlite::Result<Vec<(i64, String, Option<LaneCounters>)>> {
+pub(super) fn lanes(connection: &Connection) -> rusqlite::Result<Vec<LaneRow>> {
     connection
-        .prepare_cached(
-            "SELECT number, accepted, delivered, dead_lettered, discarded, erased, quarantined, ready, waiting,
-                    used_bytes, name, crc FROM lanes ORDER BY number",
-        )?
-        .query_map([], |row| {
-            let mut numbers = [0_i64; 10];
-            for (index, number) in numbers.iter_mut().enumerate() {
-                *number = row.get(index)?;
-            }
-            let (name, crc): (String, i64) = (row.get(10)?, row.get(11)?);
-            let good = i64::from(Checksum::default().numbers(numbers).bytes(name.as_bytes()).finish()) == crc;
-            let [_, a, b, d, e, f, g, h, i, j] = numbers.map(unsigned);
-            let counters = LaneCounters {
-                accepted: a,
-                delivered: b,
-                dead_lettered: d,
-                discarded: e,
-                erased: f,
-                quarantined: g,
-                ready: h,
-                waiting: i,
-                used_bytes: j,
-            };
-            Ok((numbers[0], name, good.then_some(counters)))
-        })?
+        .prepare_cached(&format!("SELECT {LANE_COLUMNS} FROM lanes ORDER BY number"))?
+        .query_map([], read_lane)?
         .collect()
+}
+
+/// One lane: its name and its books.
+pub(super) fn lane(connection: &Connection, number: i64) -> rusqlite::Result<Option<(String, Option<LaneCounters>)>> {
+    connection
+        .prepare_cached(&format!("SELECT {LANE_COLUMNS} FROM lanes WHERE number = ?1"))?
+        .query_row([number], read_lane)
+        .optional()
+        .map(|row| row.map(|(_, name, counters)| (name, counters)))
 }
 
 /// Writes a lane with its books.

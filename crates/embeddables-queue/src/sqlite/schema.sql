@@ -69,9 +69,6 @@ CREATE TABLE records (
     payload        BLOB NOT NULL
 );
 
--- The one secondary index of the hot path: rises with the sequence for new records, is touched again only by a wait.
-CREATE INDEX records_due ON records (lane, due, sequence);
-
 -- Ids from acceptance until eviction. Clustered by id: one descent for check and insert; rising ids fill the rightmost page.
 CREATE TABLE ids (
     lane        INTEGER NOT NULL,
@@ -96,8 +93,6 @@ CREATE TABLE outcomes (
     reason       TEXT NOT NULL,
     note         BLOB NOT NULL
 );
-
-CREATE INDEX outcomes_sequence ON outcomes (sequence);
 
 -- Records that were given up and wait for an operator.
 CREATE TABLE dead_letters (
@@ -132,3 +127,12 @@ CREATE TABLE claims (
     sequences BLOB NOT NULL,
     crc       INTEGER NOT NULL
 );
+
+-- Indexes last, as a copy by VACUUM orders them too: then the pages on which everything starts are the same in every store, and
+-- a damaged first page can be replaced by that of a new one.
+
+-- The one secondary index of the hot path: rises with the sequence for new records, is touched again only by a wait.
+CREATE INDEX records_due ON records (lane, due, sequence);
+
+-- Finds the newest outcome of a record; nearly rising.
+CREATE INDEX outcomes_sequence ON outcomes (sequence);

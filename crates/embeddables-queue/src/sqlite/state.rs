@@ -159,6 +159,34 @@ impl State {
             || (sequence < self.store.doubt_sequence && settled_claim < self.store.doubt_claim)
     }
 
+    /// Counts open leases anew after a salvage: `is_here` tells whether a record is still there, and if it ever was settled.
+    pub(super) fn forget_lost_leases<E>(
+        &mut self,
+        is_here: impl Fn(u64) -> Result<Option<i64>, E>,
+    ) -> Result<(), E> {
+        for lane in &mut self.lanes {
+            lane.leased_ready = 0;
+        }
+        let mut lost = Vec::new();
+        for (sequence, mark) in &self.leases {
+            match is_here(*sequence)? {
+                Some(0) => self.lanes[mark.lane].leased_ready += 1,
+                Some(_) => {}
+                None => lost.push((*sequence, mark.claim)),
+            }
+        }
+        for (sequence, claim) in lost {
+            self.leases.remove(&sequence);
+            self.interrupted.remove(&sequence);
+            if let Some(open) = self.claims.get_mut(&claim) {
+                *open = open.saturating_sub(1);
+            }
+        }
+        // The mark of a claim without leases is removed at the next start.
+        self.claims.retain(|_, open| *open > 0);
+        Ok(())
+    }
+
     /// Takes in what a commit changed.
     pub(super) fn apply(&mut self, effects: Effects) {
         self.store = effects.store;

@@ -83,6 +83,16 @@ impl Trouble {
     }
 }
 
+impl Trouble {
+    /// Whether the file cannot be read as a whole.
+    pub(super) fn is_unreadable(&self) -> bool {
+        match self.code() {
+            Some(ffi::SQLITE_IOERR_READ | ffi::SQLITE_IOERR_SHORT_READ | ffi::SQLITE_IOERR_CORRUPTFS) => true,
+            _ => self.remedy(|| true) == Remedy::Salvage,
+        }
+    }
+}
+
 /// Whether a sync failed: then the pages may count as clean and never reach the disk.
 fn is_failed_sync(code: i32) -> bool {
     matches!(code, ffi::SQLITE_IOERR_FSYNC | ffi::SQLITE_IOERR_DIR_FSYNC)

@@ -21,11 +21,14 @@ use super::config::CommitObserver;
 use super::connection;
 use super::intake::{Gathered, Intake};
 use super::mark::{Mark, MarkKeeper};
+use super::open;
 use super::rebuild;
 use super::reserve::Reserve;
 use super::running::RunningTime;
+use super::rows;
+use super::salvage;
 use super::shared::Shared;
-use super::state::State;
+use super::state::{LaneCounters, State};
 use super::trouble::{Remedy, Trouble};
 use super::volume::Paths;
 use crate::Durability;
@@ -33,6 +36,10 @@ use crate::clock::{MonotonicClock, RunningClock as _};
 
 /// How long the loop waits for calls while it has chores.
 const CHORE_INTERVAL: Duration = Duration::from_millis(50);
+/// Pause after the first failed try to copy the store after a failed write.
+const FIRST_RETRY_MILLIS: u64 = 100;
+/// Free pages that are kept for new records while any are queued.
+const FREE_PAGES_KEPT: i64 = 1_024;
 /// Longest pause between two tries to copy the store after a failed write.
 const MAX_RETRY_MILLIS: u64 = 10_000;
 
@@ -132,14 +139,14 @@ impl Writer {
             Err((failure, remedy)) => {
                 tracing::error!(error = %failure.trouble, committing = failure.committing, "a commit failed");
                 if remedy == Remedy::Rebuild {
-                    rebuild::mark_suspect(&self.paths);
-                    self.health = Health::Suspect { retry_at: 0, pause_millis: 100 };
+                    self.distrust();
                 }
                 answer::failed(group, failure, remedy == Remedy::MakeRoom);
                 self.heal();
             }
         }
         self.tend_log();
+        self.tend_full_disk();
     }
 
     fn write(&mut self, group: &Group) -> Result<(Answers, Scope), (Failure, Remedy)> {
@@ -262,7 +269,7 @@ impl Writer {
         if now < retry_at {
             return false;
         }
-        match self.rebuild() {
+        match self.rebuild_or_salvage() {
             Ok(()) => {
                 tracing::warn!("the store was copied to a new file after a failed write");
                 self.health = Health::Good;
@@ -274,6 +281,17 @@ impl Writer {
                 self.health = Health::Suspect { retry_at: now + pause_millis, pause_millis };
                 false
             }
+        }
+    }
+
+    fn rebuild_or_salvage(&mut self) -> Result<(), Trouble> {
+        match self.rebuild() {
+            // What cannot be read, for damage or a bad sector, must not keep the rest from being kept.
+            Err(trouble) if trouble.is_unreadable() => {
+                tracing::error!(error = %trouble, "the store cannot be copied as it is");
+                self.try_salvage()
+            }
+            other => other,
         }
     }
 
@@ -294,21 +312,76 @@ impl Writer {
 
     /// Puts the finished copy into its place and goes on with it.
     fn swap_in(&mut self) -> Result<(), Trouble> {
+        self.replace_file(rebuild::put_in_place)
+    }
+
+    /// Closes the file, has it replaced while no reader is at work, and opens what is there then.
+    fn replace_file<T>(&mut self, replace: impl FnOnce(&Paths) -> Result<T, Trouble>) -> Result<T, Trouble> {
         self.connection = None;
         let shared = Arc::clone(&self.shared);
         let swap: RwLockWriteGuard<'_, ()> = shared.swap.write().unwrap_or_else(PoisonError::into_inner);
-        rebuild::put_in_place(&self.paths)?;
+        let replaced = replace(&self.paths);
         shared.generation.fetch_add(1, Ordering::Release);
         drop(swap);
         self.connection = Some(connection::open_writer(&self.paths.db())?);
         self.syncs = true;
-        Ok(())
+        replaced
     }
 
-    /// Copies what can be read of a damaged file and goes on with that.
+    /// Copies what can be read of a damaged file and goes on with that. Leases stay open: those of records that are lost end
+    /// with a settlement that changes nothing.
     fn salvage(&mut self) -> bool {
-        tracing::error!("salvage");
-        false
+        match self.try_salvage() {
+            Ok(()) => true,
+            Err(error) => {
+                tracing::error!(%error, "the damaged store could not be salvaged; it refuses writes");
+                self.distrust();
+                false
+            }
+        }
+    }
+
+    fn try_salvage(&mut self) -> Result<(), Trouble> {
+        let newest = self.present_mark();
+        let secret = open::new_secret()?;
+        self.replace_file(|paths| salvage::salvage(paths, newest, &secret))?;
+        self.reload_books()
+    }
+
+    /// Lets nothing be written until the store was copied.
+    fn distrust(&mut self) {
+        rebuild::mark_suspect(&self.paths);
+        if matches!(self.health, Health::Good) {
+            self.health = Health::Suspect { retry_at: 0, pause_millis: FIRST_RETRY_MILLIS };
+        }
+    }
+
+    /// Takes over the books of a salvaged store; numbers only ever rise.
+    fn reload_books(&mut self) -> Result<(), Trouble> {
+        let connection = self.connection.as_ref().ok_or(Trouble::Suspect)?;
+        let found = rows::store(connection)?.ok_or(Trouble::Damaged { what: "a salvaged store has no numbers" })?;
+        let store = &mut self.state.store;
+        store.next_sequence = store.next_sequence.max(found.next_sequence);
+        store.next_claim = store.next_claim.max(found.next_claim);
+        store.next_outcome = store.next_outcome.max(found.next_outcome);
+        store.doubt_sequence = store.doubt_sequence.max(found.doubt_sequence);
+        store.doubt_claim = store.doubt_claim.max(found.doubt_claim);
+        let lanes = rows::lanes(connection)?;
+        for lane in &mut self.state.lanes {
+            let row = lanes.iter().find(|(number, name, _)| *number == lane.number && name == lane.name.as_str());
+            if let Some((_, _, Some(counters))) = row {
+                lane.counters = *counters;
+            } else {
+                rows::write_lane(connection, lane.number, lane.name.as_str(), &LaneCounters::default())?;
+                lane.counters = LaneCounters::default();
+            }
+            // Which records are left is for the claims to find out again.
+            lane.cursor = 0;
+            lane.released.clear();
+        }
+        self.state.forget_lost_leases(|sequence| rows::due_of(connection, sequence))?;
+        self.shared.publish(&self.state, true);
+        Ok(())
     }
 
     fn make_room(&mut self) {
@@ -347,33 +420,48 @@ impl Writer {
                 }
             }
         }
-        if self.reserve.is_released() {
-            self.reserve.restore();
-        }
+        self.tend_full_disk();
     }
 
-    /// Gives some free pages back to the volume; returns whether there are more.
+    /// Gives some free pages back to the volume, where there are many or the disk is full; returns whether there are more.
     fn vacuum_step(&self) -> Result<bool, Trouble> {
         let Some(connection) = &self.connection else { return Ok(false) };
-        let free = |connection: &Connection| {
-            connection.query_row("PRAGMA freelist_count", [], |row| row.get::<_, i64>(0))
-        };
-        if free(connection)? == 0 {
-            // Nothing is left to do: the log is written back, so that the file shrinks.
+        let free_pages: i64 = connection.query_row("PRAGMA freelist_count", [], |row| row.get(0))?;
+        let wanted = if self.reserve.is_released() || !self.state.holds_records() { 1 } else { FREE_PAGES_KEPT };
+        if free_pages < wanted {
+            // The file shrinks when the log is written back.
             connection.wal_checkpoint_v2(None::<&str>, CheckpointMode::PASSIVE)?;
             return Ok(false);
         }
-        connection.execute_batch("PRAGMA incremental_vacuum(256)")?;
+        // Each step of the statement frees one page.
+        let mut statement = connection.prepare_cached("PRAGMA incremental_vacuum(256)")?;
+        let mut freed = statement.query([])?;
+        while freed.next()?.is_some() {}
         Ok(true)
+    }
+
+    /// While the disk is full: makes room step by step also when there is no quiet moment, and takes the reserve back.
+    fn tend_full_disk(&mut self) {
+        if !self.reserve.is_released() || !matches!(self.health, Health::Good) {
+            return;
+        }
+        let shrunk = self.vacuum_step().and_then(|more| {
+            if let Some(connection) = &self.connection {
+                connection.wal_checkpoint_v2(None::<&str>, CheckpointMode::RESTART)?;
+            }
+            Ok(more)
+        });
+        match shrunk {
+            Ok(more) => self.more_to_vacuum = more,
+            Err(trouble) => self.after_failed_chore(trouble, "free pages could not be given back on a full disk"),
+        }
+        self.reserve.restore();
     }
 
     fn after_failed_chore(&mut self, trouble: Trouble, what: &str) {
         match trouble.remedy(|| self.reserve.room_left()) {
             Remedy::MakeRoom => self.reserve.release(),
-            Remedy::Rebuild => {
-                rebuild::mark_suspect(&self.paths);
-                self.health = Health::Suspect { retry_at: 0, pause_millis: 100 };
-            }
+            Remedy::Rebuild => self.distrust(),
             Remedy::Salvage => {
                 self.salvage();
             }

@@ -122,9 +122,9 @@ pub fn run() -> ExitCode {
 fn execute(cli: Cli, printer: &mut Printer) -> Result<u8, Failure> {
     let Cli { global, command } = cli;
     match command {
-        Command::Serve(args) => server_runtime()?.block_on(serve::serve(&args, &global)),
+        Command::Serve(args) => run_server(serve::serve(&args, &global)),
         #[cfg(feature = "dev")]
-        Command::Dev(args) => server_runtime()?.block_on(dev::dev(&args, &global, printer)),
+        Command::Dev(args) => run_server(dev::dev(&args, &global, printer)),
         Command::Publish(args) => client_runtime()?.block_on(publish::publish(&args, &global, printer)),
         Command::Validate(args) => client_runtime()?.block_on(validate::validate(&args, &global, printer)),
         Command::Get(args) => client_runtime()?.block_on(get::get(&args, &global, printer)),
@@ -136,8 +136,13 @@ fn execute(cli: Cli, printer: &mut Printer) -> Result<u8, Failure> {
     }
 }
 
-fn server_runtime() -> Result<tokio::runtime::Runtime, Failure> {
-    tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(Failure::runtime)
+fn run_server(server: impl Future<Output = Result<u8, Failure>>) -> Result<u8, Failure> {
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(Failure::runtime)?;
+    let result = runtime.block_on(server);
+    // What still runs was cut by a second signal: it must not keep the process.
+    runtime.shutdown_background();
+    result
 }
 
 /// One thread is enough for a client.

@@ -47,25 +47,22 @@ pub(super) async fn submit(
             all_or_nothing: false,
         };
         let answer = call(request, deadline.saturating_duration_since(Instant::now())).await;
-        let wait = match answer {
+        let (asked, error) = match answer {
             Ok(response) if response.results.len() == pending.len() => {
-                let wait = take_results(response.results, &mut pending, &mut results);
+                let asked = take_results(response.results, &mut pending, &mut results);
                 if pending.is_empty() {
-                    return Submitted { results: results.into_iter().flatten().collect(), error: None };
+                    return all(results, None);
                 }
-                wait
+                (asked, None)
             }
-            Ok(_) => return given_up(results, Status::internal("the sidecar answered with another number of results")),
-            Err(error) if !status::is_retryable(&error) => return given_up(results, error),
-            Err(error) => match after(status::retry_delay(&error), backoff, deadline) {
-                Some(wait) => Some(wait),
-                None => return given_up(results, error),
-            },
+            Ok(_) => return all(results, Some(Status::internal("the sidecar answered with another number of results"))),
+            Err(error) if !status::is_retryable(&error) => return all(results, Some(error)),
+            Err(error) => (status::retry_delay(&error), Some(error)),
         };
-        match after(wait, backoff, deadline) {
+        match after(asked, backoff, deadline) {
             Some(wait) => sleep(wait).await,
-            // The refusals that are kept say why.
-            None => return Submitted { results: results.into_iter().flatten().collect(), error: None },
+            // Where no call failed, the refusals that were kept say why.
+            None => return all(results, error),
         }
         backoff = (backoff * 2).min(LONGEST_WAIT);
     }
@@ -105,20 +102,19 @@ fn after(asked: Option<Duration>, backoff: Duration, deadline: Instant) -> Optio
     (Instant::now() + wait < deadline).then_some(wait)
 }
 
-/// Says of every event without a result why it has none.
-fn given_up(results: Vec<Option<PublishResult>>, error: Status) -> Submitted {
-    let refusal = Refusal {
-        code: error.code().into(),
-        reason: status::reason(&error),
-        message: error.message().to_owned(),
-        violations: Vec::new(),
-        retry_delay: None,
-    };
-    let unknown = PublishResult { result: Some(publish_result::Result::Refusal(refusal)) };
-    Submitted {
-        results: results.into_iter().map(|result| result.unwrap_or_else(|| unknown.clone())).collect(),
-        error: Some(error),
-    }
+/// A result for each event: where there is none, what ended the call says why.
+fn all(results: Vec<Option<PublishResult>>, error: Option<Status>) -> Submitted {
+    let unknown = error.as_ref().map(|error| {
+        let refusal = Refusal {
+            code: error.code().into(),
+            reason: status::reason(error),
+            message: error.message().to_owned(),
+            violations: Vec::new(),
+            retry_delay: None,
+        };
+        PublishResult { result: Some(publish_result::Result::Refusal(refusal)) }
+    });
+    Submitted { results: results.into_iter().filter_map(|result| result.or_else(|| unknown.clone())).collect(), error }
 }
 
 #[cfg(test)]

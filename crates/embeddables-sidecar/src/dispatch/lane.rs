@@ -379,3 +379,6 @@ impl Lane {
         count
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -81,7 +81,7 @@ mod tests {
 
     #[test]
     fn a_value_that_is_not_stringified_is_told_what_was_meant() {
-        check(&GOOD.replace(r#""\"a@b.co\"""#, "42"), r#"\\\"42\\\""#);
+        check(&GOOD.replace(r#""\"a@b.co\"""#, "42"), r#"send \"42\""#);
         check(&GOOD.replace(r#""\"a@b.co\"""#, "[1]"), "IDENTIFIER_NOT_STRINGIFIED");
     }
 }

@@ -1,0 +1,204 @@
+//! Backends under test, and a few words in which the cases are written.
+
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use embeddables_queue::memory::{MemoryConfig, MemoryQueue};
+use embeddables_queue::sqlite::{SqliteConfig, SqliteQueue};
+use embeddables_queue::{
+    Append, Appended, Books, Claimed, Disposition, Durability, LaneName, Lease, NewRecord, Refused, RunningClock,
+    Settlement, Store, UnixMillis,
+};
+
+/// A clock that stands until it is moved.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct TestClock(Arc<AtomicU64>);
+
+impl TestClock {
+    pub(crate) fn advance(&self, by: Duration) {
+        self.0.fetch_add(u64::try_from(by.as_millis()).unwrap(), Ordering::SeqCst);
+    }
+}
+
+impl RunningClock for TestClock {
+    fn elapsed(&self) -> Duration {
+        Duration::from_millis(self.0.load(Ordering::SeqCst))
+    }
+}
+
+/// What cases may set.
+#[derive(Clone, Debug)]
+pub(crate) struct Settings {
+    pub(crate) lanes: Vec<LaneName>,
+    pub(crate) max_bytes: u64,
+    pub(crate) dedupe_window: Duration,
+    pub(crate) dedupe_ids: u64,
+    pub(crate) clock: TestClock,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            lanes: vec![lane("a"), lane("b")],
+            max_bytes: 1 << 20,
+            dedupe_window: Duration::from_secs(3_600),
+            dedupe_ids: 1_000,
+            clock: TestClock::default(),
+        }
+    }
+}
+
+/// Makes stores of one kind.
+pub(crate) trait Backend: Default {
+    type Made: Store;
+    /// Whether a store opened again knows what it knew.
+    const PERSISTS: bool;
+
+    fn settings(&mut self) -> &mut Settings;
+    fn open(&self) -> Arc<Self::Made>;
+    /// Ends a store without closing it, as a kill would.
+    fn kill(&self, store: Arc<Self::Made>) {
+        drop(store);
+    }
+}
+
+pub(crate) struct Sqlite {
+    dir: tempfile::TempDir,
+    settings: Settings,
+}
+
+impl Default for Sqlite {
+    fn default() -> Self {
+        Self { dir: tempfile::tempdir().unwrap(), settings: Settings::default() }
+    }
+}
+
+impl Backend for Sqlite {
+    type Made = SqliteQueue;
+    const PERSISTS: bool = true;
+
+    fn settings(&mut self) -> &mut Settings {
+        &mut self.settings
+    }
+
+    fn open(&self) -> Arc<SqliteQueue> {
+        let Settings { lanes, max_bytes, dedupe_window, dedupe_ids, clock } = self.settings.clone();
+        let config = SqliteConfig {
+            max_bytes,
+            dedupe_window,
+            dedupe_ids,
+            clock: Arc::new(clock),
+            ..SqliteConfig::new(self.dir.path(), lanes)
+        };
+        // The writer of a dropped store lets go of the lock when it notices; there is no event to wait for.
+        loop {
+            match SqliteQueue::open(config.clone()) {
+                Ok((store, _)) => return Arc::new(store),
+                Err(embeddables_queue::OpenError::InUse { .. }) => std::thread::yield_now(),
+                Err(error) => panic!("cannot open: {error:?}"),
+            }
+        }
+    }
+}
+
+#[derive(Default)]
+pub(crate) struct Memory {
+    settings: Settings,
+}
+
+impl Backend for Memory {
+    type Made = MemoryQueue;
+    const PERSISTS: bool = false;
+
+    fn settings(&mut self) -> &mut Settings {
+        &mut self.settings
+    }
+
+    fn open(&self) -> Arc<MemoryQueue> {
+        let Settings { lanes, max_bytes, dedupe_window, dedupe_ids, clock } = self.settings.clone();
+        let config = MemoryConfig {
+            max_bytes,
+            dedupe_window,
+            dedupe_ids,
+            clock: Arc::new(clock),
+            ..MemoryConfig::new(lanes)
+        };
+        Arc::new(MemoryQueue::new(config))
+    }
+}
+
+pub(crate) fn lane(name: &str) -> LaneName {
+    LaneName::new(name)
+}
+
+/// A record whose fingerprint and payload follow from its content.
+pub(crate) fn record(lane_name: &str, id: &str, content: &str) -> NewRecord {
+    let mut fingerprint = [0; 16];
+    for (place, byte) in content.bytes().enumerate() {
+        fingerprint[place % 16] ^= byte;
+    }
+    NewRecord {
+        lane: lane(lane_name),
+        id: id.into(),
+        fingerprint,
+        order_key: [7; 16],
+        accept_time: UnixMillis(1_000),
+        payload: Bytes::from(content.to_owned()),
+    }
+}
+
+pub(crate) async fn try_append(store: &impl Store, records: Vec<NewRecord>) -> Vec<Result<Appended, Refused>> {
+    let durability = *store.durabilities().last().unwrap();
+    store.append(Append { records, durability, atomic: false }).await.unwrap()
+}
+
+/// Appends records of lane `a` that must be new, each with its id for content.
+pub(crate) async fn append(store: &impl Store, ids: &[&str]) -> Vec<Appended> {
+    let records = ids.iter().map(|id| record("a", id, id)).collect();
+    try_append(store, records).await.into_iter().map(Result::unwrap).collect()
+}
+
+pub(crate) async fn claim(store: &impl Store, max: usize, now: i64) -> Claimed {
+    store.claim(&lane("a"), NonZeroUsize::new(max).unwrap(), UnixMillis(now)).await.unwrap()
+}
+
+pub(crate) fn ids(leases: &[Lease]) -> Vec<&str> {
+    leases.iter().map(|lease| &*lease.id).collect()
+}
+
+pub(crate) async fn settle(store: &impl Store, lease: &Lease, disposition: Disposition) {
+    let settlement = Settlement { sequence: lease.sequence, claim: lease.claim, disposition };
+    store.settle(vec![settlement]).await.unwrap();
+}
+
+pub(crate) fn delivered(time: i64) -> Disposition {
+    Disposition::Delivered { time: UnixMillis(time), note: Bytes::from_static(b"receipt") }
+}
+
+pub(crate) fn wait(until: i64) -> Disposition {
+    Disposition::Wait { until: UnixMillis(until), progress: Bytes::from_static(b"progress") }
+}
+
+pub(crate) fn dead(reason: &str) -> Disposition {
+    Disposition::DeadLetter { time: UnixMillis(5), reason: reason.into(), progress: Bytes::from_static(b"why") }
+}
+
+/// Invariant 7, for every lane.
+#[track_caller]
+pub(crate) fn check_balance(books: &Books) {
+    for (lane, books) in &books.lanes {
+        let known = books.delivered
+            + books.dead_lettered
+            + books.discarded
+            + books.erased
+            + books.quarantined
+            + books.ready
+            + books.waiting;
+        assert_eq!(books.accepted, known, "lane {lane}: {books:?}");
+    }
+}
+
+pub(crate) const MEMORY: Durability = Durability::Memory;
