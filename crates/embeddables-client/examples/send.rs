@@ -15,7 +15,14 @@ use embeddables_core::{
 };
 
 #[tokio::main]
-async fn main() -> Result<ExitCode, Box<dyn std::error::Error>> {
+async fn main() -> ExitCode {
+    run().await.unwrap_or_else(|error| {
+        eprintln!("{error}");
+        ExitCode::FAILURE
+    })
+}
+
+async fn run() -> Result<ExitCode, Box<dyn std::error::Error>> {
     let base_url = match env::var("EMBEDDABLES_API_URL") {
         Ok(url) => BaseUrl::parse(&url)?,
         Err(_) => BaseUrl::default(),

@@ -137,7 +137,7 @@ fn has_forbidden_number(value: &Value) -> bool {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 512, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 256, ..ProptestConfig::default() })]
 
     #[test]
     fn nothing_panics_and_the_same_event_validates_the_same(event in any_event()) {

@@ -221,11 +221,11 @@ pub(super) fn record_statement(connection: &Connection) -> rusqlite::Result<Cach
     connection.prepare_cached(&format!("SELECT {RECORD_COLUMNS} FROM records WHERE sequence = ?1"))
 }
 
-/// Due time of a record that is there.
-pub(super) fn due_of(connection: &Connection, sequence: u64) -> rusqlite::Result<Option<i64>> {
+/// Due time and bytes of progress of a record that is there.
+pub(super) fn due_of(connection: &Connection, sequence: u64) -> rusqlite::Result<Option<(i64, u64)>> {
     connection
-        .prepare_cached("SELECT due FROM records WHERE sequence = ?1")?
-        .query_row([sql(sequence)], |row| row.get(0))
+        .prepare_cached("SELECT due, length(progress) FROM records WHERE sequence = ?1")?
+        .query_row([sql(sequence)], |row| Ok((row.get(0)?, unsigned(row.get(1)?))))
         .optional()
 }
 

@@ -159,19 +159,23 @@ impl State {
             || (sequence < self.store.doubt_sequence && settled_claim < self.store.doubt_claim)
     }
 
-    /// Counts open leases anew after a salvage: `is_here` tells whether a record is still there, and if it ever was settled.
-    pub(super) fn forget_lost_leases<E>(
+    /// Looks at open leases anew after the file was replaced: `look_up` tells due time and bytes of progress of a record that
+    /// is still there.
+    pub(super) fn review_leases<E>(
         &mut self,
-        is_here: impl Fn(u64) -> Result<Option<i64>, E>,
+        look_up: impl Fn(u64) -> Result<Option<(i64, u64)>, E>,
     ) -> Result<(), E> {
         for lane in &mut self.lanes {
             lane.leased_ready = 0;
         }
         let mut lost = Vec::new();
-        for (sequence, mark) in &self.leases {
-            match is_here(*sequence)? {
-                Some(0) => self.lanes[mark.lane].leased_ready += 1,
-                Some(_) => {}
+        for (sequence, mark) in &mut self.leases {
+            match look_up(*sequence)? {
+                Some((due, progress_bytes)) => {
+                    mark.waiting = due > 0;
+                    mark.progress_bytes = progress_bytes;
+                    self.lanes[mark.lane].leased_ready += i64::from(due == 0);
+                }
                 None => lost.push((*sequence, mark.claim)),
             }
         }

@@ -248,6 +248,10 @@ impl Draft<'_> {
                     .connection
                     .prepare_cached("DELETE FROM ids WHERE lane = ?1 AND id = ?2 AND sequence = ?3")?
                     .execute(params![lane, id, sequence])?;
+                if removed == 0 && rows::kind_of(kind) == Some(OutcomeKind::Delivered) {
+                    // Nothing but damage removes an id before its outcome; a repeat of it would not have been known.
+                    tracing::warn!(sequence, "the ledger had lost an id before its time");
+                }
                 if early {
                     self.effects.store.evicted_ids += removed as u64;
                 }

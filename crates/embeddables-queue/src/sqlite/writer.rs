@@ -312,7 +312,8 @@ impl Writer {
 
     /// Puts the finished copy into its place and goes on with it.
     fn swap_in(&mut self) -> Result<(), Trouble> {
-        self.replace_file(rebuild::put_in_place)
+        self.replace_file(rebuild::put_in_place)?;
+        self.reload_books()
     }
 
     /// Closes the file, has it replaced while no reader is at work, and opens what is there then.
@@ -356,11 +357,12 @@ impl Writer {
         }
     }
 
-    /// Takes over the books of a salvaged store; numbers only ever rise.
+    /// Takes over the books of the file that took the place of another; numbers only ever rise.
     fn reload_books(&mut self) -> Result<(), Trouble> {
         let connection = self.connection.as_ref().ok_or(Trouble::Suspect)?;
         let found = rows::store(connection)?.ok_or(Trouble::Damaged { what: "a salvaged store has no numbers" })?;
         let store = &mut self.state.store;
+        store.commit_number = store.commit_number.max(found.commit_number);
         store.next_sequence = store.next_sequence.max(found.next_sequence);
         store.next_claim = store.next_claim.max(found.next_claim);
         store.next_outcome = store.next_outcome.max(found.next_outcome);
@@ -379,7 +381,7 @@ impl Writer {
             lane.cursor = 0;
             lane.released.clear();
         }
-        self.state.forget_lost_leases(|sequence| rows::due_of(connection, sequence))?;
+        self.state.review_leases(|sequence| rows::due_of(connection, sequence))?;
         self.shared.publish(&self.state, true);
         Ok(())
     }

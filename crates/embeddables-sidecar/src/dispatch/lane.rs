@@ -13,6 +13,7 @@ use embeddables_queue::{
 use futures_util::StreamExt as _;
 use futures_util::future::{BoxFuture, OptionFuture};
 use futures_util::stream::FuturesUnordered;
+use prometheus_client::metrics::counter::Counter;
 use rand::SeedableRng as _;
 use rand::rngs::SmallRng;
 use tokio::sync::watch;
@@ -63,6 +64,8 @@ pub struct LaneSettings {
     pub schedule: Arc<Schedule>,
     /// Its sign of life.
     pub pulse: Pulse,
+    /// `events_lost_total`: events dropped between rooms, which must stay zero.
+    pub lost: Counter,
 }
 
 /// One lane. [`Lane::run`] is its life.
@@ -76,7 +79,7 @@ pub struct Lane {
     attempts: FuturesUnordered<BoxFuture<'static, Ended>>,
     in_flight: HashMap<Sequence, Flight>,
     concluded: Vec<Settlement>,
-    settling: Option<BoxFuture<'static, (Vec<Settlement>, Result<(), SettleError>)>>,
+    settling: Option<BoxFuture<'static, Settled>>,
     claiming: Option<BoxFuture<'static, Result<Claimed, ClaimError>>>,
     /// When to look for due records again; `None`: when some are added.
     look_at: Option<Instant>,
@@ -93,6 +96,9 @@ struct Flight {
     claimed: Instant,
     start: UnixMillis,
 }
+
+/// Settlements that were offered to the store, and what it said.
+type Settled = (Vec<Settlement>, Result<(), SettleError>);
 
 /// An attempt that has ended.
 struct Ended {
@@ -243,7 +249,7 @@ impl Lane {
 
     /// Starts the attempt of a lease, or ends it where nothing may be sent.
     fn begin(&mut self, lease: Lease) {
-        let guard = InFlight::new(&lease);
+        let guard = InFlight::new(&lease, self.settings.lost.clone());
         let mut progress = Progress::default();
         let decoded = Progress::decode_bytes(&lease.progress)
             .map(|decoded| progress = decoded)

@@ -10,6 +10,7 @@ use embeddables_client::{Client, ClientConfig, Endpoint};
 use ::http::StatusCode;
 use embeddables_core::{DoubleEncoding, ProjectId};
 use embeddables_queue::{Durability, OpenError, Store, UnixMillis};
+use prometheus_client::metrics::counter::Counter;
 use prometheus_client::registry::Registry;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -128,11 +129,13 @@ impl Sidecar {
         registry.register_collector(Box::new(Arc::clone(&books)));
 
         let attempts = AttemptMetrics::register(&mut registry);
+        let lost = Counter::default();
+        registry.register("events_lost", "Events dropped between rooms: a bug where it is not zero", lost.clone());
         let (stop_lanes, stop) = watch::channel(Stop::Run);
         let mut lanes = JoinSet::new();
         let mut pulses = Vec::new();
         if config.delivery.enabled {
-            for settings in lane_settings(&loaded, &endpoints, clock.steady()) {
+            for settings in lane_settings(&loaded, &endpoints, clock.steady(), &lost) {
                 pulses.push(settings.pulse.clone());
                 let deliver = deliver::stack(client.clone(), attempts.of_project(settings.name.as_str()));
                 let parts = (Arc::clone(&store), Arc::clone(&clock), Arc::clone(&feed));
@@ -288,6 +291,7 @@ fn lane_settings(
     loaded: &Loaded,
     endpoints: &HashMap<ProjectId, Arc<Endpoint>>,
     now: UnixMillis,
+    lost: &Counter,
 ) -> Vec<LaneSettings> {
     let delivery = &loaded.config.delivery;
     let schedule = Arc::new(Schedule {
@@ -306,6 +310,7 @@ fn lane_settings(
                 max_in_flight: NonZeroUsize::try_from(project.max_in_flight).ok()?,
                 schedule: Arc::clone(&schedule),
                 pulse: Pulse::new(now),
+                lost: lost.clone(),
             })
         })
         .collect()

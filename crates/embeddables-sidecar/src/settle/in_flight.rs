@@ -1,23 +1,25 @@
 //! The guard that travels with a leased event.
 
 use embeddables_queue::{Disposition, Lease, Sequence, Settlement};
+use prometheus_client::metrics::counter::Counter;
 
 /// A leased event whose fate is not decided yet. It ends in [`InFlight::conclude`] or [`InFlight::leave_open`].
 ///
-/// Dropped without either it would stay leased, unseen, until the next start: a bug, which panics in debug builds and is
-/// logged as an error in release builds.
+/// Dropped without either it would stay leased, unseen, until the next start: a bug, which panics in debug builds and
+/// is counted and logged as an error in release builds.
 #[derive(Debug)]
 #[must_use = "an event in flight must be concluded"]
 pub struct InFlight {
     sequence: Sequence,
     claim: u64,
     concluded: bool,
+    lost: Counter,
 }
 
 impl InFlight {
-    /// Takes charge of a lease.
-    pub fn new(lease: &Lease) -> Self {
-        Self { sequence: lease.sequence, claim: lease.claim, concluded: false }
+    /// Takes charge of a lease; `lost` counts should it be dropped.
+    pub fn new(lease: &Lease, lost: Counter) -> Self {
+        Self { sequence: lease.sequence, claim: lease.claim, concluded: false, lost }
     }
 
     /// Ends it with what becomes of the event.
@@ -37,6 +39,7 @@ impl Drop for InFlight {
         if self.concluded || std::thread::panicking() {
             return;
         }
+        self.lost.inc();
         tracing::error!(sequence = self.sequence.0, "an event in flight was dropped: it stays leased until the next start");
         debug_assert!(self.concluded, "an event in flight was dropped without a settlement");
     }
@@ -65,14 +68,14 @@ mod tests {
 
     #[test]
     fn a_conclusion_names_the_lease() {
-        let settlement = InFlight::new(&lease()).conclude(Disposition::Release);
+        let settlement = InFlight::new(&lease(), Counter::default()).conclude(Disposition::Release);
         assert_eq!((settlement.sequence, settlement.claim), (Sequence(7), 3));
     }
 
     #[test]
     #[cfg_attr(debug_assertions, should_panic(expected = "without a settlement"))]
     fn dropping_it_unsettled_is_a_bug() {
-        drop(InFlight::new(&lease()));
+        drop(InFlight::new(&lease(), Counter::default()));
         #[cfg(not(debug_assertions))]
         assert!(!cfg!(debug_assertions), "release builds only log");
     }

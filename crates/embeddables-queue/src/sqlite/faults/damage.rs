@@ -79,12 +79,11 @@ async fn read_everything(files: &BTreeMap<String, Vec<u8>>, what: &str) -> usize
     }
     append(&queue, &["new"]).await;
     check_balance(&queue);
-    let books = queue.books();
-    if books.lanes.iter().all(|(_, books)| books.quarantined == 0) {
-        let whole = known == STORED;
-        let told = report.possible_loss.is_some() || report.salvaged.is_some();
-        assert!(whole || told, "{what}: {known} of {STORED} known, nothing reported: {books:?}");
-    }
+    let books = queue.books().lanes[0].1.clone();
+    let told = report.possible_loss.is_some() || report.salvaged.is_some() || books.quarantined > 0;
+    // Rot inside a key of the ledger hides an id, but not the record: that left in one of the ways counted.
+    let all_left = books.accepted == STORED as u64 + 1;
+    assert!(known == STORED || told || all_left, "{what}: {known} of {STORED} known, nothing reported: {books:?}");
     known
 }
 

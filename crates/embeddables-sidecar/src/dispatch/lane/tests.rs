@@ -106,6 +106,7 @@ impl World {
                 entry_schedule: [10, 60].map(Duration::from_secs).to_vec(),
             }),
             pulse: Pulse::new(self.clock.steady()),
+            lost: Counter::default(),
         };
         let store: Arc<dyn Store> = Arc::clone(&self.store) as Arc<dyn Store>;
         let clock: Arc<dyn Clock> = Arc::clone(&self.clock) as Arc<dyn Clock>;
