@@ -46,11 +46,11 @@ fn props(index: u32) -> Struct {
     let text = |text: String| Kind::StringValue(text);
     let fields = [
         ("appointment_id", text(format!("apt_{index:010}"))),
-        ("clinic", text("northside-family-practice".to_owned())),
+        ("clinic", text("northside-family-practice-leeds".to_owned())),
         ("duration_minutes", Kind::NumberValue(f64::from(15 + index % 45))),
         ("follow_up", Kind::BoolValue(index.is_multiple_of(2))),
         ("specialty", text("dermatology".to_owned())),
-        ("channel", text("video".to_owned())),
+        ("channel", text("video-consultation".to_owned())),
     ];
     let value = |kind| prost_types::Value { kind: Some(kind) };
     Struct {

@@ -108,13 +108,14 @@ section! {
         /// What the volume under `dir` survives: `persistent` outlives the pod; `ephemeral` goes with it, so that a
         /// shutdown uses its whole grace to drain. Default: `persistent`.
         volume: Volume = Volume::Persistent;
-        /// Most disk or memory that the queue takes. Once full, new events are refused until some are settled. At least
-        /// `1MiB`. Default: `1GiB`.
+        /// Most bytes of events and dead letters, each counted with an overhead of 256 bytes; the ids of settled events come
+        /// on top, about 200 bytes each. Once full, new events are refused until some are settled. At least
+        /// `64KiB`. Default: `1GiB`.
         #[serde(with = "super::units::size")]
         max_bytes: ByteSize = ByteSize::gib(1);
         /// How safe an event is before it is acknowledged where a call asks for nothing: `memory`, `buffered` (written)
-        /// or `fsynced` (written and synced). Default: none: the strongest that `backend` offers.
-        /// Example: `"buffered"`.
+        /// or `fsynced` (written and synced). Default: none: the strongest that `backend` and
+        /// the volume under `dir` offer. Example: `"buffered"`.
         durability: Option<Durability> = None;
         /// For how long after it is settled an `event_id` is known, so that a repeat is not a new event. `0s` forgets it
         /// at once. Default: `24h`.
@@ -157,8 +158,8 @@ section! {
         /// Upper bound of every wait before another try. Default: `5m`.
         #[serde(with = "super::units::duration")]
         retry_max: Duration = Duration::from_mins(5);
-        /// Waits of an event whose user is unknown upstream (`ENTRY_NOT_FOUND`), one for each try; after the last comes one
-        /// more try, then it becomes a dead letter. At least one.
+        /// When an event whose user is unknown upstream (`ENTRY_NOT_FOUND`) is tried again, each time counted from the first
+        /// such answer. The last try is final: after it the event becomes a dead letter. At least one.
         /// Default: `["10s", "1m", "5m", "30m", "2h", "6h", "24h"]`.
         #[serde(with = "super::units::durations")]
         entry_schedule: Vec<Duration> = [10, 60, 300, 1_800, 7_200, 21_600, 86_400].map(Duration::from_secs).to_vec();

@@ -17,7 +17,7 @@ use super::values::{Backend, Durability};
 use super::{LONGEST_UNIX_PATH_BYTES, MOST_LINGER};
 
 /// Least room for a queue that is of any use.
-const LEAST_QUEUE: ByteSize = ByteSize::mib(1);
+const LEAST_QUEUE: ByteSize = ByteSize::kib(64);
 /// Bounds of `grpc.max_message_size`.
 const LEAST_MESSAGE: ByteSize = ByteSize::kib(1);
 const MOST_MESSAGE: ByteSize = ByteSize::gib(1);
