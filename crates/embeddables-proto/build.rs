@@ -10,7 +10,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../proto");
     println!("cargo::rerun-if-changed={}", root.display());
     let files = protox::compile(
-        ["embeddables/events/v1/event.proto", "embeddables/events/v1/events_service.proto"],
+        [
+            "embeddables/events/v1/event.proto",
+            "embeddables/events/v1/events_service.proto",
+        ],
         [&root],
     )?;
     let out = PathBuf::from(env::var("OUT_DIR")?);

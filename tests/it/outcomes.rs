@@ -301,7 +301,7 @@ async fn one_stuck_user_holds_nobody_up() {
     stage.upstream.configure(usual_settings());
     let event = TestEvent::new("free-1");
     publish(&stage, &event).await;
-    stage.await_delivered([&event], wait::SOON).await;
+    await_state(&stage, &event, State::Delivered).await;
     let books = stage.balance_books().await;
     assert_eq!((books.delivered, books.here), (1.0, 10.0), "{books:?}");
 }

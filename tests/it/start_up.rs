@@ -210,7 +210,7 @@ async fn a_store_of_a_newer_release_is_refused_and_not_written() {
         let store = rusqlite::Connection::open(&file).expect("the store is a database");
         // The format is kept twice: a single flipped copy would be damage, not a newer store.
         store
-            .execute_batch("DELETE FROM meta WHERE name = 'format'; PRAGMA user_version = 131072;")
+            .execute_batch("DELETE FROM meta WHERE name = 'format'; PRAGMA user_version = 2000;")
             .expect("a change");
     }
     check_refused(&stage, "a newer store", &stage.settings, &["2.0"]).await;

@@ -155,7 +155,7 @@ async fn what_was_acknowledged_before_the_connection_was_cut_is_delivered() {
             },
             after_bytes: seeded
                 .source
-                .random_range(1..if round % 2 == 0 { 12_000 } else { 6_000 }),
+                .random_range(1..if round % 2 == 0 { 5_000 } else { 2_000 }),
             reset: seeded.source.random_bool(0.5),
         };
         let proxy = Proxy::start(stage.sidecar.ready("grpc"), cut).await;

@@ -1,4 +1,5 @@
 //! Finds the sidecar's binary beside the test executable, and has it built where it is absent or older than its source.
+//! `E2E_SIDECAR` names another one instead, for example a release build.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -14,6 +15,9 @@ const PACKAGE: &str = "embeddables-sidecar";
 pub(crate) fn sidecar() -> &'static Path {
     static PATH: OnceLock<PathBuf> = OnceLock::new();
     PATH.get_or_init(|| {
+        if let Some(path) = std::env::var_os("E2E_SIDECAR") {
+            return path.into();
+        }
         let path = profile_directory().join(PACKAGE);
         if !is_newer_than_source(&path) {
             build();

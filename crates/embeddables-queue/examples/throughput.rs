@@ -12,7 +12,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use embeddables_queue::sqlite::{SqliteConfig, SqliteQueue};
 use embeddables_queue::{
-    Append, Disposition, Durability, LaneName, MonotonicClock, NewRecord, Queue, RunningClock, Settlement, UnixMillis,
+    Append, Disposition, Durability, LaneName, MonotonicClock, NewRecord, Queue, RunningClock, Settlement,
+    UnixMillis,
 };
 
 const PAYLOAD_BYTES: usize = 305;
@@ -32,7 +33,11 @@ fn record(lane: &LaneName, number: u64, random: bool) -> NewRecord {
 }
 
 fn append(records: Vec<NewRecord>) -> Append {
-    Append { records, durability: Durability::Memory, atomic: false }
+    Append {
+        records,
+        durability: Durability::Memory,
+        atomic: false,
+    }
 }
 
 fn open(dir: &Path) -> (Arc<SqliteQueue>, LaneName) {
@@ -47,13 +52,24 @@ fn strongest(queue: &SqliteQueue) -> Durability {
 
 fn print(what: &str, count: u64, spent: Duration) {
     let seconds = spent.as_secs_f64();
-    println!("{what:<44} {:>9.0}/s  {:>6.2} us each", count as f64 / seconds, seconds * 1e6 / count as f64);
+    println!(
+        "{what:<44} {:>9.0}/s  {:>6.2} us each",
+        count as f64 / seconds,
+        seconds * 1e6 / count as f64
+    );
 }
 
 fn rss_mib() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find(|line| line.starts_with("VmRSS")).unwrap_or("0 0");
-    line.split_whitespace().nth(1).and_then(|kib| kib.parse::<u64>().ok()).unwrap_or(0) / 1024
+    let line = status
+        .lines()
+        .find(|line| line.starts_with("VmRSS"))
+        .unwrap_or("0 0");
+    line.split_whitespace()
+        .nth(1)
+        .and_then(|kib| kib.parse::<u64>().ok())
+        .unwrap_or(0)
+        / 1024
 }
 
 async fn group_commit(dir: &Path, callers: u64, each: u64, random: bool) {
@@ -70,8 +86,13 @@ async fn group_commit(dir: &Path, callers: u64, each: u64, random: bool) {
                 for number in 0..each {
                     let before = clock.elapsed();
                     let record = record(&lane, number * callers + caller + 1, random);
-                    let call = Append { durability, ..append(vec![record]) };
-                    queue.append(call).await.expect("appends")[0].as_ref().expect("is taken");
+                    let call = Append {
+                        durability,
+                        ..append(vec![record])
+                    };
+                    queue.append(call).await.expect("appends")[0]
+                        .as_ref()
+                        .expect("is taken");
                     mine.push((clock.elapsed() - before).as_micros() as u64);
                 }
                 times.lock().expect("no panic").extend(mine);
@@ -83,11 +104,22 @@ async fn group_commit(dir: &Path, callers: u64, each: u64, random: bool) {
     }
     let spent = clock.elapsed() - started;
     let kind = if random { "random ids" } else { "rising ids" };
-    print(&format!("group commit, {callers} callers, {kind}"), callers * each, spent);
+    print(
+        &format!("group commit, {callers} callers, {kind}"),
+        callers * each,
+        spent,
+    );
     let mut times = std::mem::take(&mut *slowest.lock().expect("no panic"));
     times.sort_unstable();
     let at = |share: f64| times[((times.len() - 1) as f64 * share) as usize];
-    println!("    p50 {} us, p99 {} us, p99.9 {} us, max {} us, rss {} MiB", at(0.5), at(0.99), at(0.999), at(1.0), rss_mib());
+    println!(
+        "    p50 {} us, p99 {} us, p99.9 {} us, max {} us, rss {} MiB",
+        at(0.5),
+        at(0.99),
+        at(0.999),
+        at(1.0),
+        rss_mib()
+    );
     queue.close().await;
 }
 
@@ -104,8 +136,13 @@ async fn steady(dir: &Path, callers: u64, each: u64) {
         tasks.push(tokio::spawn(async move {
             for number in 0..each {
                 let record = record(&lane, number * callers + caller + 1, false);
-                let call = Append { durability, ..append(vec![record]) };
-                queue.append(call).await.expect("appends")[0].as_ref().expect("is taken");
+                let call = Append {
+                    durability,
+                    ..append(vec![record])
+                };
+                queue.append(call).await.expect("appends")[0]
+                    .as_ref()
+                    .expect("is taken");
             }
         }));
     }
@@ -127,7 +164,10 @@ async fn steady(dir: &Path, callers: u64, each: u64) {
                     .map(|lease| Settlement {
                         sequence: lease.sequence,
                         claim: lease.claim,
-                        disposition: Disposition::Delivered { time: UnixMillis(2), note: Bytes::from_static(b"receipt") },
+                        disposition: Disposition::Delivered {
+                            time: UnixMillis(2),
+                            note: Bytes::from_static(b"receipt"),
+                        },
                     })
                     .collect();
                 queue.settle(settlements).await.expect("settles");
@@ -139,7 +179,11 @@ async fn steady(dir: &Path, callers: u64, each: u64) {
         task.await.expect("ends");
     }
     worker.await.expect("ends");
-    print(&format!("append, claim, settle, {callers} callers"), total, clock.elapsed() - started);
+    print(
+        &format!("append, claim, settle, {callers} callers"),
+        total,
+        clock.elapsed() - started,
+    );
     queue.close().await;
 }
 
@@ -149,7 +193,9 @@ async fn reopen(dir: &Path, count: u64) {
     let started = clock.elapsed();
     let mut number = 0;
     while number < count {
-        let records = (0..1_000).map(|offset| record(&lane, number + offset + 1, false)).collect();
+        let records = (0..1_000)
+            .map(|offset| record(&lane, number + offset + 1, false))
+            .collect();
         queue.append(append(records)).await.expect("appends");
         number += 1_000;
     }
@@ -168,12 +214,18 @@ async fn reopen(dir: &Path, count: u64) {
         }
     });
     let spent = opened.await.expect("opens");
-    println!("open with {count} queued: {:.1} ms, rss {} MiB", spent.as_secs_f64() * 1e3, rss_mib());
+    println!(
+        "open with {count} queued: {:.1} ms, rss {} MiB",
+        spent.as_secs_f64() * 1e3,
+        rss_mib()
+    );
 }
 
 #[tokio::main(flavor = "multi_thread", worker_threads = 2)]
 async fn main() {
-    let base = std::env::args().nth(1).unwrap_or_else(|| std::env::temp_dir().display().to_string());
+    let base = std::env::args()
+        .nth(1)
+        .unwrap_or_else(|| std::env::temp_dir().display().to_string());
     let dir = |name: &str| {
         let path = Path::new(&base).join(format!("queue-throughput-{}-{name}", std::process::id()));
         std::fs::create_dir_all(&path).expect("makes a directory");

@@ -22,7 +22,9 @@ impl MonotonicClock {
         reason = "read by a thread outside of any runtime; tests inject another clock instead of pausing this one"
     )]
     pub fn start() -> Self {
-        Self { start: std::time::Instant::now() }
+        Self {
+            start: std::time::Instant::now(),
+        }
     }
 }
 

@@ -35,7 +35,8 @@ pub use clock::{MonotonicClock, RunningClock};
 pub use error::{AppendError, BoxError, ClaimError, OpenError, ReadError, SettleError};
 pub use ledger::{Books, Capacity, DeadLetter, Entry, EntryState, LaneBooks, Outcome, OutcomeKind};
 pub use record::{
-    Append, Appended, Claimed, Durability, Fingerprint, LaneName, Lease, NewRecord, OrderKey, Refused, Sequence, UnixMillis,
+    Append, Appended, Claimed, Durability, Fingerprint, LaneName, Lease, NewRecord, OrderKey, Refused,
+    Sequence, UnixMillis,
 };
 pub use settlement::{Disposition, Settlement, TakeAs};
 
@@ -63,7 +64,8 @@ pub trait Queue: Send + Sync + 'static {
     ///
     /// # Cancel safety
     /// Not cancel safe: leases of a dropped call stay open until the process ends.
-    async fn claim(&self, lane: &LaneName, max: NonZeroUsize, now: UnixMillis) -> Result<Claimed, ClaimError>;
+    async fn claim(&self, lane: &LaneName, max: NonZeroUsize, now: UnixMillis)
+    -> Result<Claimed, ClaimError>;
 
     /// Writes what became of leased records, in one transaction. A settlement of a record that is not leased under that claim
     /// (settled already, or removed by an operator) changes nothing.
@@ -126,7 +128,12 @@ pub trait DeadLetters: Send + Sync + 'static {
     ///
     /// # Errors
     /// Where storage cannot be read.
-    async fn list(&self, lane: Option<&LaneName>, after: Sequence, limit: usize) -> Result<Vec<DeadLetter>, ReadError>;
+    async fn list(
+        &self,
+        lane: Option<&LaneName>,
+        after: Sequence,
+        limit: usize,
+    ) -> Result<Vec<DeadLetter>, ReadError>;
 
     /// Takes dead letters out: back into the queue as its newest records, or discarded. Returns how many were still there.
     ///

@@ -28,7 +28,10 @@ pub struct SystemClock {
 impl SystemClock {
     /// Starts steady time at the present wall time.
     pub fn start() -> Self {
-        Self { started: Instant::now(), started_wall: wall_now() }
+        Self {
+            started: Instant::now(),
+            started_wall: wall_now(),
+        }
     }
 }
 

@@ -10,12 +10,12 @@
 //! into the queue.
 
 // The flow.
-pub mod ingest;
-pub mod validate;
-pub mod enqueue;
-pub mod dispatch;
 pub mod deliver;
+pub mod dispatch;
+pub mod enqueue;
+pub mod ingest;
 pub mod settle;
+pub mod validate;
 
 // Around the flow.
 pub mod clock;

@@ -61,7 +61,10 @@ pub struct Accepted {
 impl Accepted {
     /// The answer to a publishing call, which leaves the attempts to `GetEvent`.
     pub fn into_answer(self) -> proto::EventStatus {
-        proto::EventStatus { attempts: Vec::new(), ..self.status }
+        proto::EventStatus {
+            attempts: Vec::new(),
+            ..self.status
+        }
     }
 }
 
@@ -72,7 +75,12 @@ impl Pipeline {
     /// Joins the rooms.
     pub fn new(rooms: Rooms) -> Self {
         let enqueuer = Enqueuer::new(Arc::clone(&rooms.store));
-        Self { rooms, enqueuer, draining: AtomicBool::new(false), drained: CancellationToken::new() }
+        Self {
+            rooms,
+            enqueuer,
+            draining: AtomicBool::new(false),
+            drained: CancellationToken::new(),
+        }
     }
 
     /// Project of events that name none.
@@ -139,7 +147,10 @@ impl Pipeline {
         // A group commit syncs for all of its events at once: the strongest wish of the call holds for all.
         let wishes = events.iter().filter_map(|(_, options)| options.durability);
         let on_offer = |durability: &Durability| self.durabilities().iter().any(|offer| offer >= durability);
-        let durability = wishes.filter(on_offer).max().unwrap_or(self.rooms.default_durability);
+        let durability = wishes
+            .filter(on_offer)
+            .max()
+            .unwrap_or(self.rooms.default_durability);
 
         let mut records = Vec::with_capacity(events.len());
         let mut projects = Vec::with_capacity(events.len());
@@ -159,14 +170,22 @@ impl Pipeline {
             return Ok(verdicts.into_iter().filter_map(Result::err).map(Err).collect());
         }
         let ids: Vec<Box<str>> = records.iter().map(|record| record.id.clone()).collect();
-        let mut appended: Vec<_> =
-            self.enqueuer.append(records, durability, atomic).await?.into_iter().map(Some).collect();
+        let mut appended: Vec<_> = self
+            .enqueuer
+            .append(records, durability, atomic)
+            .await?
+            .into_iter()
+            .map(Some)
+            .collect();
         let mut answers = Vec::with_capacity(verdicts.len());
         for verdict in verdicts {
             answers.push(match verdict {
                 Err(refusal) => Err(refusal),
                 Ok(index) => match appended.get_mut(index).and_then(Option::take) {
-                    Some(Ok(appended)) => self.accepted(projects[index].clone(), &ids[index], appended, now).await,
+                    Some(Ok(appended)) => {
+                        self.accepted(projects[index].clone(), &ids[index], appended, now)
+                            .await
+                    }
                     Some(Err(refusal)) => Err(refusal),
                     None => Err(Refusal::StorageRefused),
                 },
@@ -187,10 +206,16 @@ impl Pipeline {
         if !self.rooms.endpoints.contains_key(&project) {
             return Err(Refusal::ProjectNotConfigured);
         }
-        if options.durability.is_some_and(|wish| self.durabilities().iter().all(|offer| *offer < wish)) {
+        if options
+            .durability
+            .is_some_and(|wish| self.durabilities().iter().all(|offer| *offer < wish))
+        {
             return Err(Refusal::DurabilityNotOnOffer);
         }
-        Ok((self.enqueuer.record(checked, now, options.deliver_before), project))
+        Ok((
+            self.enqueuer.record(checked, now, options.deliver_before),
+            project,
+        ))
     }
 
     /// The answer for an event that is safe now; of a duplicate it tells the present state.
@@ -205,11 +230,18 @@ impl Pipeline {
         let status = if appended.duplicate {
             // The entry may just have been evicted; that it was a duplicate stays true.
             let present = self.find(&project, id).await?.unwrap_or(fresh);
-            proto::EventStatus { duplicate: true, ..present }
+            proto::EventStatus {
+                duplicate: true,
+                ..present
+            }
         } else {
             fresh
         };
-        Ok(Accepted { status, project, sequence: appended.sequence })
+        Ok(Accepted {
+            status,
+            project,
+            sequence: appended.sequence,
+        })
     }
 
     /// Waits until an accepted event is settled for good, or until `limit` has passed; then tells where it is.
@@ -224,13 +256,18 @@ impl Pipeline {
             let id = accepted.status.event_id.clone();
             match self.find(&accepted.project, &id).await {
                 Ok(Some(status)) => {
-                    accepted.status = proto::EventStatus { duplicate: accepted.status.duplicate, ..status };
+                    accepted.status = proto::EventStatus {
+                        duplicate: accepted.status.duplicate,
+                        ..status
+                    };
                 }
                 // What was told before stays true: the event is safe.
                 Ok(None) | Err(_) => return,
             }
             if status::is_final(accepted.status.state())
-                || tokio::time::timeout_at(deadline, settled.settled()).await.is_err()
+                || tokio::time::timeout_at(deadline, settled.settled())
+                    .await
+                    .is_err()
             {
                 return;
             }
@@ -243,12 +280,20 @@ impl Pipeline {
     /// Where the store cannot be read.
     pub async fn find(&self, project: &ProjectId, id: &str) -> Result<Option<proto::EventStatus>, Refusal> {
         let entry = self.rooms.store.find(&lane(project), id).await.map_err(|error| {
-            tracing::error!(error = &error as &dyn std::error::Error, "the store cannot be read");
+            tracing::error!(
+                error = &error as &dyn std::error::Error,
+                "the store cannot be read"
+            );
             Refusal::StorageUnreadable
         })?;
-        let status = entry.map(|entry| status::of_entry(project, id, &entry, &*self.rooms.clock)).transpose();
+        let status = entry
+            .map(|entry| status::of_entry(project, id, &entry, &*self.rooms.clock))
+            .transpose();
         status.map_err(|error| {
-            tracing::error!(error = &error as &dyn std::error::Error, "what is noted of an event cannot be read");
+            tracing::error!(
+                error = &error as &dyn std::error::Error,
+                "what is noted of an event cannot be read"
+            );
             Refusal::StorageUnreadable
         })
     }
@@ -258,9 +303,16 @@ impl Pipeline {
     /// # Errors
     /// With what publishing would refuse it for, as far as that does not depend on the queue.
     pub fn preview(&self, event: &Event) -> Result<UpstreamRequest, Refusal> {
-        let checked = self.rooms.validator.check(event, self.rooms.clock.wall()).map_err(Refusal::Invalid)?;
-        let endpoint =
-            self.rooms.endpoints.get(checked.event.project_id()).ok_or(Refusal::ProjectNotConfigured)?;
+        let checked = self
+            .rooms
+            .validator
+            .check(event, self.rooms.clock.wall())
+            .map_err(Refusal::Invalid)?;
+        let endpoint = self
+            .rooms
+            .endpoints
+            .get(checked.event.project_id())
+            .ok_or(Refusal::ProjectNotConfigured)?;
         Ok(self.rooms.client.request(endpoint, &checked.event))
     }
 }

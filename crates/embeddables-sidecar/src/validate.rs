@@ -4,7 +4,9 @@
 //! 1. What leaves this room would be taken by upstream's documented rules; what is wrong is told all at once.
 //! 2. The canonical form is that of the caller's event, before defaults: a repeat of the same call compares equal.
 
-use embeddables_core::{Defaults, DoubleEncoding, Event, EventId, ProjectId, Rules, Timestamp, ValidEvent, Violations};
+use embeddables_core::{
+    Defaults, DoubleEncoding, Event, EventId, ProjectId, Rules, Timestamp, ValidEvent, Violations,
+};
 use embeddables_queue::UnixMillis;
 use uuid::{ContextV7, Uuid};
 
@@ -31,8 +33,15 @@ type ContextV7Mutex = std::sync::Mutex<ContextV7>;
 impl Validator {
     /// Checks with these defaults and rules.
     pub fn new(default_project: Option<ProjectId>, double_encoding: DoubleEncoding) -> Self {
-        let rules = Rules { double_encoding, ..Rules::default() };
-        Self { default_project, rules, ids: ContextV7Mutex::new(ContextV7::new()) }
+        let rules = Rules {
+            double_encoding,
+            ..Rules::default()
+        };
+        Self {
+            default_project,
+            rules,
+            ids: ContextV7Mutex::new(ContextV7::new()),
+        }
     }
 
     /// Project of events that name none.
@@ -51,7 +60,10 @@ impl Validator {
             now: time_of(now),
         };
         let valid = event.validate(&defaults, &self.rules)?;
-        Ok(Checked { event: valid, canonical: embeddables_core::canonical(event) })
+        Ok(Checked {
+            event: valid,
+            canonical: embeddables_core::canonical(event),
+        })
     }
 
     /// A UUIDv7 (RFC 9562): ids that rise keep the store's index cheap.
@@ -72,7 +84,8 @@ impl Validator {
 fn time_of(now: UnixMillis) -> Timestamp {
     let nanos = u32::try_from(now.0.rem_euclid(1_000)).unwrap_or(0) * 1_000_000;
     #[expect(clippy::expect_used, reason = "the clamped second is within the range")]
-    Timestamp::from_unix(now.0.div_euclid(1_000).clamp(0, 253_402_300_799), nanos).expect("a time within range")
+    Timestamp::from_unix(now.0.div_euclid(1_000).clamp(0, 253_402_300_799), nanos)
+        .expect("a time within range")
 }
 
 #[cfg(test)]
@@ -82,8 +95,9 @@ mod tests {
     #[test]
     fn made_ids_rise_and_differ() {
         let validator = Validator::new(None, DoubleEncoding::Refuse);
-        let mut ids: Vec<_> =
-            (0..2_000).map(|index| validator.new_event_id(UnixMillis(1_700_000_000_000 + index / 500))).collect();
+        let mut ids: Vec<_> = (0..2_000)
+            .map(|index| validator.new_event_id(UnixMillis(1_700_000_000_000 + index / 500)))
+            .collect();
         let made = ids.clone();
         ids.sort_unstable();
         ids.dedup();

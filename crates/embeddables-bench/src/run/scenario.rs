@@ -95,7 +95,8 @@ pub(crate) fn chosen(name: &str) -> Vec<Scenario> {
     if let Some(exact) = SCENARIOS.iter().find(|scenario| scenario.name == name) {
         return vec![*exact];
     }
-    let is_chosen = |scenario: &Scenario| name == "all" || !name.is_empty() && scenario.name.starts_with(name);
+    let is_chosen =
+        |scenario: &Scenario| name == "all" || !name.is_empty() && scenario.name.starts_with(name);
     SCENARIOS.into_iter().filter(is_chosen).collect()
 }
 

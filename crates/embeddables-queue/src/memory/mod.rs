@@ -14,8 +14,9 @@ use tokio::sync::Notify;
 use self::model::Model;
 use crate::clock::{MonotonicClock, RunningClock};
 use crate::{
-    Append, AppendError, Appended, Books, Capacity, ClaimError, Claimed, DeadLetter, DeadLetters, Durability, Entry,
-    LaneName, Ledger, Outcome, Queue, ReadError, Refused, Sequence, SettleError, Settlement, TakeAs, UnixMillis,
+    Append, AppendError, Appended, Books, Capacity, ClaimError, Claimed, DeadLetter, DeadLetters, Durability,
+    Entry, LaneName, Ledger, Outcome, Queue, ReadError, Refused, Sequence, SettleError, Settlement, TakeAs,
+    UnixMillis,
 };
 
 /// How to make a queue in memory.
@@ -62,7 +63,11 @@ pub struct MemoryQueue {
 impl MemoryQueue {
     /// An empty queue.
     pub fn new(config: MemoryConfig) -> Self {
-        let ready = config.lanes.iter().map(|lane| (lane.clone(), Arc::new(Notify::new()))).collect();
+        let ready = config
+            .lanes
+            .iter()
+            .map(|lane| (lane.clone(), Arc::new(Notify::new())))
+            .collect();
         Self {
             ready,
             no_lane: Arc::new(Notify::new()),
@@ -104,8 +109,16 @@ impl Queue for MemoryQueue {
         Ok(results)
     }
 
-    async fn claim(&self, lane: &LaneName, max: NonZeroUsize, now: UnixMillis) -> Result<Claimed, ClaimError> {
-        Ok(self.open_model().ok_or(ClaimError::Closed)?.claim(lane, max.get(), now))
+    async fn claim(
+        &self,
+        lane: &LaneName,
+        max: NonZeroUsize,
+        now: UnixMillis,
+    ) -> Result<Claimed, ClaimError> {
+        Ok(self
+            .open_model()
+            .ok_or(ClaimError::Closed)?
+            .claim(lane, max.get(), now))
     }
 
     async fn settle(&self, settlements: Vec<Settlement>) -> Result<(), SettleError> {
@@ -131,7 +144,10 @@ impl Queue for MemoryQueue {
     }
 
     fn capacity(&self) -> Capacity {
-        Capacity { used_bytes: self.model().used_bytes(), max_bytes: self.max_bytes }
+        Capacity {
+            used_bytes: self.model().used_bytes(),
+            max_bytes: self.max_bytes,
+        }
     }
 
     async fn close(&self) {
@@ -170,12 +186,18 @@ impl DeadLetters for MemoryQueue {
         after: Sequence,
         limit: usize,
     ) -> Result<Vec<DeadLetter>, ReadError> {
-        Ok(self.open_model().ok_or(ReadError::Closed)?.dead_letters(lane, after, limit))
+        Ok(self
+            .open_model()
+            .ok_or(ReadError::Closed)?
+            .dead_letters(lane, after, limit))
     }
 
     async fn take(&self, sequences: &[Sequence], take_as: TakeAs) -> Result<usize, SettleError> {
         let mut model = self.open_model().ok_or(SettleError::Closed)?;
-        let taken = sequences.iter().filter(|sequence| model.take(**sequence, &take_as)).count();
+        let taken = sequences
+            .iter()
+            .filter(|sequence| model.take(**sequence, &take_as))
+            .count();
         model.evict();
         self.wake(model);
         Ok(taken)

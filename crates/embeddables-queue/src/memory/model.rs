@@ -7,9 +7,9 @@ use bytes::Bytes;
 
 use super::MemoryConfig;
 use crate::{
-    Append, Appended, Books, Claimed, DeadLetter, Disposition, Durability, Entry, EntryState, Fingerprint, LaneBooks,
-    LaneName, Lease, NewRecord, Outcome, OutcomeKind, RECORD_OVERHEAD_BYTES, Refused, Sequence, Settlement, TakeAs,
-    UnixMillis,
+    Append, Appended, Books, Claimed, DeadLetter, Disposition, Durability, Entry, EntryState, Fingerprint,
+    LaneBooks, LaneName, Lease, NewRecord, Outcome, OutcomeKind, RECORD_OVERHEAD_BYTES, Refused, Sequence,
+    Settlement, TakeAs, UnixMillis,
 };
 
 #[derive(Clone, Debug)]
@@ -61,7 +61,11 @@ pub(super) struct Model {
 
 impl Model {
     pub(super) fn new(config: MemoryConfig) -> Self {
-        let books = config.lanes.iter().map(|lane| (lane.clone(), LaneBooks::default())).collect();
+        let books = config
+            .lanes
+            .iter()
+            .map(|lane| (lane.clone(), LaneBooks::default()))
+            .collect();
         Self {
             config,
             closed: false,
@@ -89,10 +93,17 @@ impl Model {
         if append.atomic {
             let refusals = self.refusals(&append.records);
             if refusals.iter().any(Option::is_some) {
-                return refusals.into_iter().map(|refusal| Err(refusal.unwrap_or(Refused::NotAlone))).collect();
+                return refusals
+                    .into_iter()
+                    .map(|refusal| Err(refusal.unwrap_or(Refused::NotAlone)))
+                    .collect();
             }
         }
-        append.records.iter().map(|record| self.append_one(record)).collect()
+        append
+            .records
+            .iter()
+            .map(|record| self.append_one(record))
+            .collect()
     }
 
     /// What an atomic call is refused for, record by record.
@@ -127,14 +138,22 @@ impl Model {
             && !self.is_discarded(known.sequence)
         {
             return if known.fingerprint == record.fingerprint {
-                Ok(Some(Appended { sequence: known.sequence, durability: Durability::Memory, duplicate: true }))
+                Ok(Some(Appended {
+                    sequence: known.sequence,
+                    durability: Durability::Memory,
+                    duplicate: true,
+                }))
             } else {
                 Err(Refused::Conflict)
             };
         }
         let (used_bytes, requested_bytes) = (self.used_bytes + reserved, needed_bytes(record));
         if used_bytes + requested_bytes > self.config.max_bytes {
-            return Err(Refused::Full { used_bytes, capacity_bytes: self.config.max_bytes, requested_bytes });
+            return Err(Refused::Full {
+                used_bytes,
+                capacity_bytes: self.config.max_bytes,
+                requested_bytes,
+            });
         }
         Ok(None)
     }
@@ -159,7 +178,11 @@ impl Model {
             leased: None,
         });
         self.books_of(&record.lane).accepted += 1;
-        Ok(Appended { sequence, durability: Durability::Memory, duplicate: false })
+        Ok(Appended {
+            sequence,
+            durability: Durability::Memory,
+            duplicate: false,
+        })
     }
 
     /// Puts a never-settled record at the end and names it in the ledger.
@@ -170,11 +193,18 @@ impl Model {
         let lane = record.lane.clone();
         self.ids.insert(
             (lane.clone(), record.id.clone()),
-            Known { sequence, fingerprint: record.fingerprint, accept_time: record.accept_time },
+            Known {
+                sequence,
+                fingerprint: record.fingerprint,
+                accept_time: record.accept_time,
+            },
         );
         self.used_bytes += held.bytes();
         self.books_of(&lane).ready += 1;
-        self.order.entry(lane.clone()).or_default().insert((None, sequence));
+        self.order
+            .entry(lane.clone())
+            .or_default()
+            .insert((None, sequence));
         self.records.insert(sequence, held);
         self.woken.insert(lane);
         sequence
@@ -189,12 +219,20 @@ impl Model {
             return Claimed::default();
         };
         let due = |until: &Option<UnixMillis>| until.is_none_or(|until| until <= now);
-        let chosen: Vec<_> = order.iter().filter(|(until, _)| due(until)).take(max).copied().collect();
+        let chosen: Vec<_> = order
+            .iter()
+            .filter(|(until, _)| due(until))
+            .take(max)
+            .copied()
+            .collect();
         for place in &chosen {
             order.remove(place);
         }
         let more = order.iter().next().is_some_and(|(until, _)| due(until));
-        let next_due = order.iter().find_map(|(until, _)| until.filter(|until| *until > now)).filter(|_| !more);
+        let next_due = order
+            .iter()
+            .find_map(|(until, _)| until.filter(|until| *until > now))
+            .filter(|_| !more);
         let claim = self.next_claim;
         if !chosen.is_empty() {
             self.next_claim += 1;
@@ -219,12 +257,18 @@ impl Model {
                 })
             })
             .collect();
-        Claimed { leases, more, next_due }
+        Claimed {
+            leases,
+            more,
+            next_due,
+        }
     }
 
     pub(super) fn settle(&mut self, settlement: Settlement) {
         let sequence = settlement.sequence;
-        let Some(mut held) = self.records.remove(&sequence) else { return };
+        let Some(mut held) = self.records.remove(&sequence) else {
+            return;
+        };
         if held.leased != Some(settlement.claim) {
             self.records.insert(sequence, held);
             return;
@@ -250,14 +294,28 @@ impl Model {
                 self.books_of(&lane).delivered += 1;
                 self.note(sequence, &held.record, time, OutcomeKind::Delivered, "", note);
             }
-            Disposition::DeadLetter { time, reason, progress } => {
+            Disposition::DeadLetter {
+                time,
+                reason,
+                progress,
+            } => {
                 self.leave(&held);
                 held.progress = progress.clone();
                 self.used_bytes += held.bytes();
-                self.note(sequence, &held.record, time, OutcomeKind::DeadLettered, &reason, progress);
+                self.note(
+                    sequence,
+                    &held.record,
+                    time,
+                    OutcomeKind::DeadLettered,
+                    &reason,
+                    progress,
+                );
                 let books = self.books_of(&lane);
                 books.dead_lettered += 1;
-                match books.dead_lettered_total.binary_search_by(|(known, _)| known.cmp(&reason)) {
+                match books
+                    .dead_lettered_total
+                    .binary_search_by(|(known, _)| known.cmp(&reason))
+                {
                     Ok(place) => books.dead_lettered_total[place].1 += 1,
                     Err(place) => books.dead_lettered_total.insert(place, (reason.clone(), 1)),
                 }
@@ -270,11 +328,18 @@ impl Model {
     fn leave(&mut self, held: &Held) {
         self.used_bytes -= held.bytes();
         let books = self.books_of(&held.record.lane);
-        *(if held.until.is_some() { &mut books.waiting } else { &mut books.ready }) -= 1;
+        *(if held.until.is_some() {
+            &mut books.waiting
+        } else {
+            &mut books.ready
+        }) -= 1;
     }
 
     fn put_back(&mut self, sequence: Sequence, held: Held) {
-        self.order.entry(held.record.lane.clone()).or_default().insert((held.until, sequence));
+        self.order
+            .entry(held.record.lane.clone())
+            .or_default()
+            .insert((held.until, sequence));
         self.records.insert(sequence, held);
     }
 
@@ -299,7 +364,8 @@ impl Model {
             reason: reason.into(),
             note,
         };
-        self.outcomes.insert(number, (outcome, self.config.clock.elapsed()));
+        self.outcomes
+            .insert(number, (outcome, self.config.clock.elapsed()));
         self.outcome_of.insert(sequence, number);
     }
 
@@ -313,7 +379,14 @@ impl Model {
         match take_as {
             TakeAs::Discard { time } => {
                 self.books_of(&lane).discarded += 1;
-                self.note(sequence, &held.record, *time, OutcomeKind::Discarded, "", Bytes::new());
+                self.note(
+                    sequence,
+                    &held.record,
+                    *time,
+                    OutcomeKind::Discarded,
+                    "",
+                    Bytes::new(),
+                );
             }
             TakeAs::Replay { progress } => {
                 held.progress = progress.clone();
@@ -338,7 +411,9 @@ impl Model {
             if self.outcome_of.get(&sequence) == Some(&number) {
                 self.outcome_of.remove(&sequence);
             }
-            if kind != OutcomeKind::DeadLettered && self.ids.get(&key).is_some_and(|known| known.sequence == sequence) {
+            if kind != OutcomeKind::DeadLettered
+                && self.ids.get(&key).is_some_and(|known| known.sequence == sequence)
+            {
                 self.ids.remove(&key);
                 self.evicted_ids += u64::from(!aged);
             }
@@ -356,11 +431,16 @@ impl Model {
             progress: progress.clone(),
         };
         if let Some(held) = self.records.get(&known.sequence) {
-            let state = held.until.map_or(EntryState::Ready, |until| EntryState::Waiting { until });
+            let state = held
+                .until
+                .map_or(EntryState::Ready, |until| EntryState::Waiting { until });
             return Some(entry(state, &held.progress));
         }
         if let Some((held, time, reason)) = self.dead.get(&known.sequence) {
-            let state = EntryState::DeadLettered { time: *time, reason: reason.clone() };
+            let state = EntryState::DeadLettered {
+                time: *time,
+                reason: reason.clone(),
+            };
             return Some(entry(state, &held.progress));
         }
         let (outcome, _) = self.outcomes.get(self.outcome_of.get(&known.sequence)?)?;
@@ -375,12 +455,20 @@ impl Model {
 
     pub(super) fn outcomes(&self, after: u64, limit: usize) -> Vec<Outcome> {
         let from = after.saturating_add(1);
-        self.outcomes.range(from..).take(limit).map(|(_, (outcome, _))| outcome.clone()).collect()
+        self.outcomes
+            .range(from..)
+            .take(limit)
+            .map(|(_, (outcome, _))| outcome.clone())
+            .collect()
     }
 
     pub(super) fn books(&self) -> Books {
         Books {
-            lanes: self.books.iter().map(|(lane, books)| (lane.clone(), books.clone())).collect(),
+            lanes: self
+                .books
+                .iter()
+                .map(|(lane, books)| (lane.clone(), books.clone()))
+                .collect(),
             evicted_ids: self.evicted_ids,
             possible_losses: 0,
         }
@@ -389,12 +477,19 @@ impl Model {
     pub(super) fn oldest(&self) -> Vec<(LaneName, UnixMillis)> {
         let mut oldest = BTreeMap::new();
         for held in self.records.values() {
-            oldest.entry(held.record.lane.clone()).or_insert(held.record.accept_time);
+            oldest
+                .entry(held.record.lane.clone())
+                .or_insert(held.record.accept_time);
         }
         oldest.into_iter().collect()
     }
 
-    pub(super) fn dead_letters(&self, lane: Option<&LaneName>, after: Sequence, limit: usize) -> Vec<DeadLetter> {
+    pub(super) fn dead_letters(
+        &self,
+        lane: Option<&LaneName>,
+        after: Sequence,
+        limit: usize,
+    ) -> Vec<DeadLetter> {
         self.dead
             .range(Sequence(after.0.saturating_add(1))..)
             .filter(|(_, (held, _, _))| lane.is_none_or(|lane| held.record.lane == *lane))

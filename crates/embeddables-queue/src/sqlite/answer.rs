@@ -45,7 +45,10 @@ pub(super) fn committed(group: Group, answers: Answers, scope: Scope) {
     }
     if scope == Scope::SettlementsOnly {
         for call in group.claims {
-            tell(call.reply, Err(ClaimError::Write("no space left on the queue's volume".into())));
+            tell(
+                call.reply,
+                Err(ClaimError::Write("no space left on the queue's volume".into())),
+            );
         }
     } else {
         for (call, claimed) in group.claims.into_iter().zip(answers.claims) {

@@ -82,7 +82,10 @@ impl Draft<'_> {
             });
         }
         if refusals.iter().any(Option::is_some) {
-            return Ok(refusals.into_iter().map(|refusal| Err(refusal.unwrap_or(Refused::NotAlone))).collect());
+            return Ok(refusals
+                .into_iter()
+                .map(|refusal| Err(refusal.unwrap_or(Refused::NotAlone)))
+                .collect());
         }
         let mut results = Vec::with_capacity(records.len());
         for record in records {
@@ -101,15 +104,17 @@ impl Draft<'_> {
             && !self.is_forgotten(known)?
         {
             // A salvage that lost the fingerprint left it empty.
-            return Ok(if known.fingerprint.is_empty() || known.fingerprint == record.fingerprint {
-                Verdict::Known(Appended {
-                    sequence: Sequence(known.sequence),
-                    durability: known.durability,
-                    duplicate: true,
-                })
-            } else {
-                Verdict::Refuse(Refused::Conflict)
-            });
+            return Ok(
+                if known.fingerprint.is_empty() || known.fingerprint == record.fingerprint {
+                    Verdict::Known(Appended {
+                        sequence: Sequence(known.sequence),
+                        durability: known.durability,
+                        duplicate: true,
+                    })
+                } else {
+                    Verdict::Refuse(Refused::Conflict)
+                },
+            );
         }
         let used_bytes = self.used_bytes() + reserved_bytes;
         let requested_bytes = needed_bytes(record);
@@ -120,7 +125,11 @@ impl Draft<'_> {
                 requested_bytes,
             }));
         }
-        Ok(if known.is_some() { Verdict::Again(lane) } else { Verdict::Fresh(lane) })
+        Ok(if known.is_some() {
+            Verdict::Again(lane)
+        } else {
+            Verdict::Fresh(lane)
+        })
     }
 
     /// Whether the record of an id was discarded or quarantined, so that a repeat is a new record.
@@ -138,13 +147,19 @@ impl Draft<'_> {
             return Ok(false);
         }
         Ok(match rows::outcome_at(self.connection, known.sequence)? {
-            Some(Read::Good(outcome)) => matches!(outcome.kind, OutcomeKind::Discarded | OutcomeKind::Quarantined),
+            Some(Read::Good(outcome)) => {
+                matches!(outcome.kind, OutcomeKind::Discarded | OutcomeKind::Quarantined)
+            }
             // Neither here nor known to have left: lost to damage.
             Some(Read::Damaged) | None => true,
         })
     }
 
-    fn carry_out(&mut self, record: &NewRecord, verdict: Verdict) -> Result<Result<Appended, Refused>, Trouble> {
+    fn carry_out(
+        &mut self,
+        record: &NewRecord,
+        verdict: Verdict,
+    ) -> Result<Result<Appended, Refused>, Trouble> {
         let (lane, again) = match verdict {
             Verdict::Known(appended) => return Ok(Ok(appended)),
             Verdict::Refuse(refused) => return Ok(Err(refused)),
@@ -176,7 +191,11 @@ impl Draft<'_> {
             rows::durability_code(self.durability),
         ])?;
         self.counters(lane).accepted += 1;
-        Ok(Ok(Appended { sequence: Sequence(sequence), durability: self.durability, duplicate: false }))
+        Ok(Ok(Appended {
+            sequence: Sequence(sequence),
+            durability: self.durability,
+            duplicate: false,
+        }))
     }
 
     /// Inserts a never-settled record under the next sequence and moves `ready` and the room used; `accepted` is the caller's.

@@ -27,11 +27,18 @@ struct Candidates {
 
 impl Draft<'_> {
     /// Leases due records of a lane.
-    pub(super) fn claim(&mut self, name: &LaneName, max: NonZeroUsize, now: UnixMillis) -> Result<Claimed, Trouble> {
+    pub(super) fn claim(
+        &mut self,
+        name: &LaneName,
+        max: NonZeroUsize,
+        now: UnixMillis,
+    ) -> Result<Claimed, Trouble> {
         let Some(lane) = self.configured_lane(name) else {
             return Ok(Claimed::default());
         };
-        self.effects.last_now.insert(lane, (now.0, self.effects.store.running));
+        self.effects
+            .last_now
+            .insert(lane, (now.0, self.effects.store.running));
         let claim = self.effects.store.next_claim;
         let mut claimed = Claimed::default();
         let mut taken = Vec::new();
@@ -39,7 +46,8 @@ impl Draft<'_> {
         while taken.len() < max.get() {
             let room = max.get() - taken.len();
             let mut found = self.fresh(lane, room)?;
-            if found.sequences.len() < room {
+            if !found.more {
+                // Also where there is no room left: `more` must tell of waiting records whose time has come.
                 let waiting = self.due(lane, now, room - found.sequences.len())?;
                 found.more = waiting.more;
                 found.sequences.extend(waiting.sequences);
@@ -110,16 +118,22 @@ impl Draft<'_> {
         if exhausted {
             self.check_ready_count(lane, sequences.len())?;
         }
-        Ok(Candidates { sequences, more: !exhausted })
+        Ok(Candidates {
+            sequences,
+            more: !exhausted,
+        })
     }
 
     /// The books must agree that nothing is left: found now, or leased before.
     fn check_ready_count(&self, lane: usize, found: usize) -> Result<(), Trouble> {
-        let leased = self.state.lanes[lane].leased_ready + self.effects.leased_ready.get(&lane).copied().unwrap_or(0);
+        let leased =
+            self.state.lanes[lane].leased_ready + self.effects.leased_ready.get(&lane).copied().unwrap_or(0);
         if i64::try_from(found).unwrap_or(i64::MAX) + leased == sql(self.effects.counters[lane].ready) {
             Ok(())
         } else {
-            Err(Trouble::Damaged { what: "the index does not know as many ready records as the books" })
+            Err(Trouble::Damaged {
+                what: "the index does not know as many ready records as the books",
+            })
         }
     }
 
@@ -146,12 +160,15 @@ impl Draft<'_> {
 
     /// Leases one record, or puts it into quarantine.
     fn lease(&mut self, lane: usize, claim: u64, sequence: u64) -> Result<Option<Lease>, Trouble> {
-        let row =
-            rows::record_statement(self.connection)?.query_row([sql(sequence)], rows::record).optional()?;
+        let row = rows::record_statement(self.connection)?
+            .query_row([sql(sequence)], rows::record)
+            .optional()?;
         let row = match row {
             Some(Read::Good(row)) if row.lane == self.lane_number(lane) => row,
             Some(Read::Good(_)) | None => {
-                return Err(Trouble::Damaged { what: "the index names a record that is not there" });
+                return Err(Trouble::Damaged {
+                    what: "the index names a record that is not there",
+                });
             }
             Some(Read::Damaged) => {
                 self.quarantine_record(sequence, lane)?;
@@ -177,7 +194,11 @@ impl Draft<'_> {
     }
 
     fn lease_of(&self, lane: usize, claim: u64, row: RecordRow) -> Lease {
-        let age = self.effects.store.running.saturating_sub(unsigned(row.accept_running));
+        let age = self
+            .effects
+            .store
+            .running
+            .saturating_sub(unsigned(row.accept_running));
         Lease {
             claim,
             sequence: Sequence(row.sequence),

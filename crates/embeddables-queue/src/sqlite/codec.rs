@@ -20,7 +20,9 @@ impl Checksum {
 
     /// Feeds numbers.
     pub(super) fn numbers<const N: usize>(self, values: [i64; N]) -> Self {
-        values.into_iter().fold(self, |sum, value| Self(crc32c::crc32c_append(sum.0, &value.to_le_bytes())))
+        values.into_iter().fold(self, |sum, value| {
+            Self(crc32c::crc32c_append(sum.0, &value.to_le_bytes()))
+        })
     }
 
     /// Feeds text or a blob behind its length.
@@ -64,7 +66,10 @@ pub(super) fn record_checksum(body: Checksum, due: i64, settled_claim: i64, prog
 
 /// Checksum of a whole row of `dead_letters`.
 pub(super) fn dead_letter_checksum(body: Checksum, dead_time: i64, reason: &str, progress: &[u8]) -> u32 {
-    body.numbers([dead_time]).bytes(reason.as_bytes()).bytes(progress).finish()
+    body.numbers([dead_time])
+        .bytes(reason.as_bytes())
+        .bytes(progress)
+        .finish()
 }
 
 /// An outcome's columns, as checksummed.
@@ -84,7 +89,14 @@ impl OutcomeRow<'_> {
     /// Checksum of the whole row of `outcomes`.
     pub(super) fn checksum(&self) -> u32 {
         Checksum::default()
-            .numbers([self.number, self.sequence, self.lane, self.kind, self.time, self.running])
+            .numbers([
+                self.number,
+                self.sequence,
+                self.lane,
+                self.kind,
+                self.time,
+                self.running,
+            ])
             .bytes(self.id.as_bytes())
             .bytes(self.reason.as_bytes())
             .bytes(self.note)
@@ -94,7 +106,10 @@ impl OutcomeRow<'_> {
 
 /// Checksum of a lease mark.
 pub(super) fn claim_checksum(number: i64, lane: i64, sequences: &[u8]) -> u32 {
-    Checksum::default().numbers([number, lane]).bytes(sequences).finish()
+    Checksum::default()
+        .numbers([number, lane])
+        .bytes(sequences)
+        .finish()
 }
 
 /// Checksum of a fact in `meta`.
@@ -183,8 +198,16 @@ mod tests {
     #[test]
     fn columns_do_not_run_into_each_other() {
         let checksum = |id: &str, payload: &[u8]| {
-            Body { sequence: 1, lane: 1, accept_time: 1, accept_running: 1, order_key: &[0; 16], id, payload }
-                .checksum()
+            Body {
+                sequence: 1,
+                lane: 1,
+                accept_time: 1,
+                accept_running: 1,
+                order_key: &[0; 16],
+                id,
+                payload,
+            }
+            .checksum()
         };
         assert_ne!(checksum("ab", b"c"), checksum("a", b"bc"));
     }

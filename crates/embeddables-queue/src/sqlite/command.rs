@@ -5,8 +5,8 @@ use std::num::NonZeroUsize;
 use tokio::sync::oneshot;
 
 use crate::{
-    Append, AppendError, Appended, ClaimError, Claimed, LaneName, Refused, Sequence, SettleError, Settlement, TakeAs,
-    UnixMillis,
+    Append, AppendError, Appended, ClaimError, Claimed, LaneName, Refused, Sequence, SettleError, Settlement,
+    TakeAs, UnixMillis,
 };
 
 /// Answer to an append: one result a record, or a failure of the whole call.

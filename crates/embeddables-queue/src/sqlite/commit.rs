@@ -70,10 +70,19 @@ pub(super) fn commit(
     terms: &Terms,
     hook: Option<&mut CommitHook>,
 ) -> Result<Committed, Failure> {
-    let before = |trouble: Trouble| Failure { committing: false, trouble };
+    let before = |trouble: Trouble| Failure {
+        committing: false,
+        trouble,
+    };
     run(connection, "BEGIN IMMEDIATE").map_err(|error| before(error.into()))?;
     let changes = connection.total_changes();
-    let mut draft = Draft::new(connection, state, terms.max_bytes, terms.durability, terms.running);
+    let mut draft = Draft::new(
+        connection,
+        state,
+        terms.max_bytes,
+        terms.durability,
+        terms.running,
+    );
     let drafted = write(&mut draft, group, terms).and_then(|answers| {
         let wrote = connection.total_changes() != changes;
         if wrote {
@@ -94,14 +103,25 @@ pub(super) fn commit(
     if !wrote {
         roll_back(connection);
         effects.woken.clear();
-        return Ok(Committed { answers, effects, wrote });
+        return Ok(Committed {
+            answers,
+            effects,
+            wrote,
+        });
     }
     let hooked = hook.map_or(Ok(()), |hook| hook(connection));
     match hooked.and_then(|()| run(connection, "COMMIT")) {
-        Ok(()) => Ok(Committed { answers, effects, wrote }),
+        Ok(()) => Ok(Committed {
+            answers,
+            effects,
+            wrote,
+        }),
         Err(error) => {
             roll_back(connection);
-            Err(Failure { committing: true, trouble: error.into() })
+            Err(Failure {
+                committing: true,
+                trouble: error.into(),
+            })
         }
     }
 }

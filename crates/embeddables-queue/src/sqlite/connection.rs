@@ -46,8 +46,12 @@ pub(super) fn create_at(path: &Path, secret: &[u8; 32]) -> Result<(), Trouble> {
     Format::CURRENT.write(&connection)?;
     rows::write_meta(&connection, "secret", secret)?;
     rows::write_meta(&connection, "secret_copy", secret)?;
-    let first =
-        StoreRow { next_sequence: 1, next_claim: 1, next_outcome: 1, ..StoreRow::default() };
+    let first = StoreRow {
+        next_sequence: 1,
+        next_claim: 1,
+        next_outcome: 1,
+        ..StoreRow::default()
+    };
     rows::write_store(&connection, &first)?;
     connection.execute_batch("COMMIT; PRAGMA journal_mode = WAL;")?;
     connection.close().map_err(|(_, error)| error)?;
@@ -61,7 +65,9 @@ pub(super) fn open_writer(path: &Path) -> rusqlite::Result<Connection> {
         OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX,
     )?;
     set_up(&connection, WRITER_CACHE_KIB)?;
-    connection.execute_batch("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA wal_autocheckpoint = 0;")?;
+    connection.execute_batch(
+        "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA wal_autocheckpoint = 0;",
+    )?;
     Ok(connection)
 }
 
@@ -80,7 +86,9 @@ pub(super) fn open_immutable(path: &Path) -> rusqlite::Result<Connection> {
     let mut uri = String::from("file:");
     for byte in path.as_os_str().as_encoded_bytes() {
         match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'/' | b'.' | b'_' | b'-' => uri.push(char::from(*byte)),
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'/' | b'.' | b'_' | b'-' => {
+                uri.push(char::from(*byte))
+            }
             other => {
                 // Writing to a string cannot fail.
                 write!(uri, "%{other:02X}").map_err(|_| rusqlite::Error::InvalidPath(path.to_owned()))?;

@@ -86,7 +86,11 @@ impl<'a> Draft<'a> {
 
     /// Room used as of this draft.
     pub(super) fn used_bytes(&self) -> u64 {
-        self.effects.counters.iter().map(|counters| counters.used_bytes).sum()
+        self.effects
+            .counters
+            .iter()
+            .map(|counters| counters.used_bytes)
+            .sum()
     }
 
     /// Whether a record is under a lease as of this draft.
@@ -100,7 +104,11 @@ impl<'a> Draft<'a> {
         if self.effects.closed.contains_key(&sequence) {
             return None;
         }
-        self.state.leases.get(&sequence).filter(|mark| mark.claim == claim).cloned()
+        self.state
+            .leases
+            .get(&sequence)
+            .filter(|mark| mark.claim == claim)
+            .cloned()
     }
 
     /// Counts a dead letter by its reason.
@@ -143,7 +151,12 @@ impl<'a> Draft<'a> {
     }
 
     /// Notes that a lease ended; `settled` is false where it was given back untouched.
-    pub(super) fn close_lease(&mut self, sequence: u64, mark: &LeaseMark, settled: bool) -> Result<(), Trouble> {
+    pub(super) fn close_lease(
+        &mut self,
+        sequence: u64,
+        mark: &LeaseMark,
+        settled: bool,
+    ) -> Result<(), Trouble> {
         self.effects.closed.insert(sequence, settled);
         if !mark.waiting {
             *self.effects.leased_ready.entry(mark.lane).or_default() -= 1;
@@ -165,7 +178,11 @@ impl<'a> Draft<'a> {
     pub(super) fn forget_interruption(&mut self, sequence: u64) -> Result<(), Trouble> {
         let state = self.state;
         for claim in state.interrupted.get(&sequence).into_iter().flatten() {
-            let known = self.effects.old_claims.get(claim).or_else(|| state.old_claims.get(claim));
+            let known = self
+                .effects
+                .old_claims
+                .get(claim)
+                .or_else(|| state.old_claims.get(claim));
             let open = known.copied().unwrap_or(1).saturating_sub(1);
             self.effects.old_claims.insert(*claim, open);
             if open == 0 {
@@ -203,8 +220,15 @@ impl<'a> Draft<'a> {
         let packed = pack_sequences(sequences);
         let lane = self.lane_number(lane);
         self.connection
-            .prepare_cached("INSERT OR REPLACE INTO claims (number, lane, sequences, crc) VALUES (?1, ?2, ?3, ?4)")?
-            .execute(params![sql(claim), lane, packed, claim_checksum(sql(claim), lane, &packed)])?;
+            .prepare_cached(
+                "INSERT OR REPLACE INTO claims (number, lane, sequences, crc) VALUES (?1, ?2, ?3, ?4)",
+            )?
+            .execute(params![
+                sql(claim),
+                lane,
+                packed,
+                claim_checksum(sql(claim), lane, &packed)
+            ])?;
         Ok(())
     }
 
@@ -220,11 +244,18 @@ impl<'a> Draft<'a> {
     }
 
     fn open_count(&self, claim: u64) -> u64 {
-        self.effects.claims.get(&claim).or_else(|| self.state.claims.get(&claim)).copied().unwrap_or(1)
+        self.effects
+            .claims
+            .get(&claim)
+            .or_else(|| self.state.claims.get(&claim))
+            .copied()
+            .unwrap_or(1)
     }
 
     fn delete_mark(&self, claim: u64) -> Result<(), Trouble> {
-        self.connection.prepare_cached("DELETE FROM claims WHERE number = ?1")?.execute([sql(claim)])?;
+        self.connection
+            .prepare_cached("DELETE FROM claims WHERE number = ?1")?
+            .execute([sql(claim)])?;
         Ok(())
     }
 }

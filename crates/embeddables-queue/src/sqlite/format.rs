@@ -43,7 +43,10 @@ impl Format {
 
     fn parse(text: &[u8]) -> Option<Self> {
         let (major, minor) = std::str::from_utf8(text).ok()?.split_once('.')?;
-        Some(Self { major: major.parse().ok()?, minor: minor.parse().ok()? })
+        Some(Self {
+            major: major.parse().ok()?,
+            minor: minor.parse().ok()?,
+        })
     }
 }
 
@@ -69,13 +72,22 @@ pub(super) enum Found {
 
 /// Reads both copies through a connection.
 pub(super) fn read(connection: &Connection) -> Found {
-    let meta = rows::meta(connection, "format").ok().flatten().and_then(|text| Format::parse(&text));
-    let version: Option<u32> = connection.query_row("PRAGMA user_version", [], |row| row.get(0)).ok();
-    let version = version
-        .filter(|number| *number >= MINORS)
-        .map(|number| Format { major: number / MINORS, minor: number % MINORS });
+    let meta = rows::meta(connection, "format")
+        .ok()
+        .flatten()
+        .and_then(|text| Format::parse(&text));
+    let version: Option<u32> = connection
+        .query_row("PRAGMA user_version", [], |row| row.get(0))
+        .ok();
+    let version = version.filter(|number| *number >= MINORS).map(|number| Format {
+        major: number / MINORS,
+        minor: number % MINORS,
+    });
     match (meta, version) {
-        (Some(format), other) => Found::Is { format, repair: other != Some(format) },
+        (Some(format), other) => Found::Is {
+            format,
+            repair: other != Some(format),
+        },
         (None, Some(format)) => Found::Is { format, repair: true },
         (None, None) => Found::Unreadable,
     }
@@ -104,7 +116,11 @@ mod tests {
     fn check(change: &str, format: Format, repair: bool) {
         let connection = store();
         connection.execute_batch(change).unwrap();
-        assert_eq!(read(&connection), Found::Is { format, repair }, "after {change:?}");
+        assert_eq!(
+            read(&connection),
+            Found::Is { format, repair },
+            "after {change:?}"
+        );
     }
 
     #[test]
@@ -112,7 +128,11 @@ mod tests {
         check("", Format::CURRENT, false);
         check("PRAGMA user_version = 66536", Format::CURRENT, true);
         check("PRAGMA user_version = 0", Format::CURRENT, true);
-        check("UPDATE meta SET value = x'392e30' WHERE name = 'format'", Format::CURRENT, true);
+        check(
+            "UPDATE meta SET value = x'392e30' WHERE name = 'format'",
+            Format::CURRENT,
+            true,
+        );
         check("DELETE FROM meta", Format::CURRENT, true);
     }
 
@@ -121,10 +141,22 @@ mod tests {
         let connection = store();
         let newer = Format { major: 2, minor: 7 };
         newer.write(&connection).unwrap();
-        assert_eq!(read(&connection), Found::Is { format: newer, repair: false });
+        assert_eq!(
+            read(&connection),
+            Found::Is {
+                format: newer,
+                repair: false
+            }
+        );
         assert!(!newer.is_supported());
         connection.execute_batch("DELETE FROM meta").unwrap();
-        assert_eq!(read(&connection), Found::Is { format: newer, repair: true });
+        assert_eq!(
+            read(&connection),
+            Found::Is {
+                format: newer,
+                repair: true
+            }
+        );
         assert!(Format { major: 1, minor: 9 }.is_supported());
     }
 }

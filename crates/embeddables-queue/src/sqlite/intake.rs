@@ -37,9 +37,16 @@ impl Intake {
         let mut group = Group::default();
         if !self.drain(&mut group) {
             let waited = match patience {
-                None => self.runtime.block_on(next(&mut self.controls, &mut self.appends, &mut group)),
+                None => self
+                    .runtime
+                    .block_on(next(&mut self.controls, &mut self.appends, &mut group)),
                 Some(patience) => {
-                    let Self { runtime, controls, appends, .. } = self;
+                    let Self {
+                        runtime,
+                        controls,
+                        appends,
+                        ..
+                    } = self;
                     let waited = runtime.block_on(async {
                         tokio::time::timeout(patience, next(controls, appends, &mut group)).await
                     });
@@ -90,7 +97,13 @@ impl Intake {
     }
 
     fn wait_for_more(&mut self, group: &mut Group) {
-        let Self { runtime, controls, appends, linger, max_batch } = self;
+        let Self {
+            runtime,
+            controls,
+            appends,
+            linger,
+            max_batch,
+        } = self;
         let filled = async {
             while group.append_count < *max_batch && group.only_appends() {
                 if !next(controls, appends, group).await {
@@ -99,14 +112,21 @@ impl Intake {
             }
         };
         // Running out of time is the usual end of a linger.
-        if runtime.block_on(async { tokio::time::timeout(*linger, filled).await }).is_err() {
+        if runtime
+            .block_on(async { tokio::time::timeout(*linger, filled).await })
+            .is_err()
+        {
             tracing::trace!("linger ran out");
         }
     }
 }
 
 /// The next call of either channel, controls first; `false` once both are closed and empty.
-async fn next(controls: &mut Receiver<Control>, appends: &mut Receiver<AppendCall>, group: &mut Group) -> bool {
+async fn next(
+    controls: &mut Receiver<Control>,
+    appends: &mut Receiver<AppendCall>,
+    group: &mut Group,
+) -> bool {
     poll_fn(|context| {
         let control = controls.poll_recv(context);
         if let Poll::Ready(Some(control)) = control {

@@ -28,11 +28,17 @@ pub(super) fn load(connection: &Connection, config: &SqliteConfig, newest: Mark)
         None => recover_numbers(connection, newest)?,
     };
     let lanes = load_lanes(connection, &config.lanes)?;
-    let lane_index = lanes.iter().enumerate().map(|(index, lane)| (lane.name.clone(), index)).collect();
+    let lane_index = lanes
+        .iter()
+        .enumerate()
+        .map(|(index, lane)| (lane.name.clone(), index))
+        .collect();
     let oldest_outcome = connection
-        .query_row("SELECT number, running FROM outcomes ORDER BY number LIMIT 1", [], |row| {
-            Ok((unsigned(row.get(0)?), unsigned(row.get(1)?)))
-        })
+        .query_row(
+            "SELECT number, running FROM outcomes ORDER BY number LIMIT 1",
+            [],
+            |row| Ok((unsigned(row.get(0)?), unsigned(row.get(1)?))),
+        )
         .optional()?;
     let mut state = State {
         store,
@@ -59,7 +65,9 @@ fn load_secret(connection: &Connection) -> Result<[u8; 32], Trouble> {
         Ok(rows::meta(connection, name)?.and_then(|value| value.try_into().ok()))
     };
     let (first, copy) = (read("secret")?, read("secret_copy")?);
-    let secret = first.or(copy).ok_or(Trouble::Damaged { what: "both copies of the secret are damaged" })?;
+    let secret = first.or(copy).ok_or(Trouble::Damaged {
+        what: "both copies of the secret are damaged",
+    })?;
     if first.is_none() {
         rows::write_meta(connection, "secret", &secret)?;
     }
@@ -75,7 +83,9 @@ pub(super) fn recover_numbers(connection: &Connection, newest: Mark) -> Result<S
     const GAP: u64 = 1 << 20;
     tracing::warn!("the row of the store's numbers is damaged: they are found anew");
     let highest = |sql: &str| -> Result<u64, Trouble> {
-        Ok(connection.query_row(sql, [], |row| row.get::<_, Option<i64>>(0))?.map_or(0, unsigned))
+        Ok(connection
+            .query_row(sql, [], |row| row.get::<_, Option<i64>>(0))?
+            .map_or(0, unsigned))
     };
     let sequence = highest("SELECT max(sequence) FROM records")?
         .max(highest("SELECT max(sequence) FROM dead_letters")?)
@@ -154,7 +164,10 @@ fn load_reasons(connection: &Connection) -> Result<HashMap<i64, BTreeMap<Box<str
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
         let reason = row.get_ref(1)?.as_str().map_err(rusqlite::Error::from)?;
-        reasons.entry(row.get(0)?).or_default().insert(reason.into(), unsigned(row.get(2)?));
+        reasons
+            .entry(row.get(0)?)
+            .or_default()
+            .insert(reason.into(), unsigned(row.get(2)?));
     }
     Ok(reasons)
 }
@@ -180,7 +193,11 @@ fn load_claims(connection: &Connection, state: &mut State) -> Result<(), Trouble
         let mut open = 0;
         for sequence in sequences {
             if settled_claim(connection, sequence)?.is_some_and(|settled| settled < number) {
-                state.interrupted.entry(sequence).or_default().push(unsigned(number));
+                state
+                    .interrupted
+                    .entry(sequence)
+                    .or_default()
+                    .push(unsigned(number));
                 open += 1;
             }
         }
@@ -191,12 +208,17 @@ fn load_claims(connection: &Connection, state: &mut State) -> Result<(), Trouble
         }
     }
     if !unreadable.is_empty() {
-        tracing::warn!(count = unreadable.len(), "lease marks are damaged: every record counts as possibly tried");
+        tracing::warn!(
+            count = unreadable.len(),
+            "lease marks are damaged: every record counts as possibly tried"
+        );
         state.store.doubt_sequence = state.store.next_sequence;
         state.store.doubt_claim = state.store.next_claim;
     }
     for number in finished.into_iter().chain(unreadable) {
-        connection.prepare_cached("DELETE FROM claims WHERE number = ?1")?.execute([number])?;
+        connection
+            .prepare_cached("DELETE FROM claims WHERE number = ?1")?
+            .execute([number])?;
     }
     Ok(())
 }

@@ -79,7 +79,9 @@ fn decode(bytes: &[u8; SLOT_LEN]) -> Option<(u64, Mark)> {
     if crc32c::crc32c(body).to_le_bytes() != checksum {
         return None;
     }
-    let mut numbers = body.chunks_exact(8).map(|chunk| chunk.try_into().map(u64::from_le_bytes).unwrap_or(0));
+    let mut numbers = body
+        .chunks_exact(8)
+        .map(|chunk| chunk.try_into().map(u64::from_le_bytes).unwrap_or(0));
     let mut next = || numbers.next().unwrap_or(0);
     if next() != MAGIC {
         return None;
@@ -117,17 +119,27 @@ impl MarkKeeper {
         let file = open_private(&path)?;
         let shared = Arc::new((Mutex::new(Pending::default()), Condvar::new()));
         let theirs = Arc::clone(&shared);
-        let thread = std::thread::Builder::new().name("queue-mark".into()).spawn(move || {
-            keep(&file, turn, &theirs, &running);
-        })?;
-        Ok(Self { shared, thread: Some(thread) })
+        let thread = std::thread::Builder::new()
+            .name("queue-mark".into())
+            .spawn(move || {
+                keep(&file, turn, &theirs, &running);
+            })?;
+        Ok(Self {
+            shared,
+            thread: Some(thread),
+        })
     }
 
     /// Notes a finished commit.
     pub(super) fn note(&self, mark: Mark, holds_records: bool) {
         let mut pending = hold(&self.shared.0);
         let wake = !pending.changed;
-        *pending = Pending { mark, changed: true, holds_records, closed: pending.closed };
+        *pending = Pending {
+            mark,
+            changed: true,
+            holds_records,
+            closed: pending.closed,
+        };
         drop(pending);
         if wake {
             self.shared.1.notify_one();
@@ -180,7 +192,9 @@ fn keep(file: &File, mut turn: u64, shared: &(Mutex<Pending>, Condvar), running:
             return;
         }
         let pending = hold(&shared.0);
-        let waited = shared.1.wait_timeout_while(pending, MARK_INTERVAL, |pending| !pending.closed);
+        let waited = shared
+            .1
+            .wait_timeout_while(pending, MARK_INTERVAL, |pending| !pending.closed);
         drop(waited.unwrap_or_else(PoisonError::into_inner));
     }
 }
@@ -191,7 +205,13 @@ mod tests {
     use crate::clock::MonotonicClock;
 
     fn mark(commit_number: u64) -> Mark {
-        Mark { commit_number, running: 2, next_sequence: 3, next_claim: 4, next_outcome: 5 }
+        Mark {
+            commit_number,
+            running: 2,
+            next_sequence: 3,
+            next_claim: 4,
+            next_outcome: 5,
+        }
     }
 
     #[test]

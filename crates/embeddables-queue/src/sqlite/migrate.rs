@@ -58,12 +58,30 @@ mod tests {
         let store = connection::open_writer(&path).unwrap();
         let to = |major| Format { major, minor: 0 };
         let steps = [
-            Step { from_major: 1, to: to(2), sql: "CREATE TABLE added (number INTEGER)" },
-            Step { from_major: 2, to: to(3), sql: "INSERT INTO added VALUES (1)" },
+            Step {
+                from_major: 1,
+                to: to(2),
+                sql: "CREATE TABLE added (number INTEGER)",
+            },
+            Step {
+                from_major: 2,
+                to: to(3),
+                sql: "INSERT INTO added VALUES (1)",
+            },
         ];
         assert_eq!(migrate(&store, to(1), &steps).unwrap(), to(3));
-        assert_eq!(format::peek(&path), format::Found::Is { format: to(3), repair: false });
-        assert_eq!(migrate(&store, to(3), &steps).unwrap(), to(3), "nothing is done twice");
+        assert_eq!(
+            format::peek(&path),
+            format::Found::Is {
+                format: to(3),
+                repair: false
+            }
+        );
+        assert_eq!(
+            migrate(&store, to(3), &steps).unwrap(),
+            to(3),
+            "nothing is done twice"
+        );
     }
 
     #[test]
@@ -78,6 +96,12 @@ mod tests {
             sql: "CREATE TABLE added (number INTEGER); INSERT INTO missing VALUES (1)",
         }];
         assert!(migrate(&store, Format::CURRENT, &steps).is_err());
-        assert_eq!(format::read(&store), format::Found::Is { format: Format::CURRENT, repair: false });
+        assert_eq!(
+            format::read(&store),
+            format::Found::Is {
+                format: Format::CURRENT,
+                repair: false
+            }
+        );
     }
 }

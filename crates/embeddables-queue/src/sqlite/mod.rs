@@ -59,9 +59,9 @@ use self::command::{AppendCall, ClaimCall, Control, SettleCall, TAKE_STEP, TakeC
 use self::reader::{Finding, Readers};
 use self::shared::Shared;
 use crate::{
-    Append, AppendError, Appended, Books, Capacity, ClaimError, Claimed, DeadLetter, DeadLetters, Durability, Entry,
-    LaneName, Ledger, OpenError, Outcome, Queue, ReadError, Refused, Sequence, SettleError, Settlement, TakeAs,
-    UnixMillis,
+    Append, AppendError, Appended, Books, Capacity, ClaimError, Claimed, DeadLetter, DeadLetters, Durability,
+    Entry, LaneName, Ledger, OpenError, Outcome, Queue, ReadError, Refused, Sequence, SettleError,
+    Settlement, TakeAs, UnixMillis,
 };
 
 pub use self::config::{CommitObserver, OpenReport, PossibleLoss, Salvaged, SqliteConfig};
@@ -102,7 +102,11 @@ impl SqliteQueue {
     }
 
     fn check_open(&self) -> Result<(), ReadError> {
-        if self.closed.load(Ordering::Acquire) { Err(ReadError::Closed) } else { Ok(()) }
+        if self.closed.load(Ordering::Acquire) {
+            Err(ReadError::Closed)
+        } else {
+            Ok(())
+        }
     }
 }
 
@@ -128,11 +132,23 @@ impl Queue for SqliteQueue {
         answer.await.unwrap_or(Err(AppendError::Closed))
     }
 
-    async fn claim(&self, lane: &LaneName, max: NonZeroUsize, now: UnixMillis) -> Result<Claimed, ClaimError> {
+    async fn claim(
+        &self,
+        lane: &LaneName,
+        max: NonZeroUsize,
+        now: UnixMillis,
+    ) -> Result<Claimed, ClaimError> {
         let lane = lane.clone();
-        self.ask(|reply| Control::Claim(ClaimCall { lane, max, now, reply }))
-            .await
-            .unwrap_or(Err(ClaimError::Closed))
+        self.ask(|reply| {
+            Control::Claim(ClaimCall {
+                lane,
+                max,
+                now,
+                reply,
+            })
+        })
+        .await
+        .unwrap_or(Err(ClaimError::Closed))
     }
 
     async fn settle(&self, settlements: Vec<Settlement>) -> Result<(), SettleError> {
@@ -158,7 +174,10 @@ impl Queue for SqliteQueue {
     }
 
     fn capacity(&self) -> Capacity {
-        Capacity { used_bytes: self.shared.used_bytes(), max_bytes: self.max_bytes }
+        Capacity {
+            used_bytes: self.shared.used_bytes(),
+            max_bytes: self.max_bytes,
+        }
     }
 
     async fn close(&self) {
@@ -182,18 +201,24 @@ impl Queue for SqliteQueue {
 impl Ledger for SqliteQueue {
     async fn find(&self, lane: &LaneName, id: &str) -> Result<Option<Entry>, ReadError> {
         self.check_open()?;
-        let Some(index) = self.shared.lane_by_name(lane) else { return Ok(None) };
+        let Some(index) = self.shared.lane_by_name(lane) else {
+            return Ok(None);
+        };
         let (number, id) = (self.shared.lanes[index].number, Box::<str>::from(id));
         self.readers
             .read(move |connection, shared| {
-                query::find(connection, number, &id, |sequence, claim| shared.is_interrupted(sequence, claim))
+                query::find(connection, number, &id, |sequence, claim| {
+                    shared.is_interrupted(sequence, claim)
+                })
             })
             .await
     }
 
     async fn outcomes(&self, after: u64, limit: usize) -> Result<Vec<Outcome>, ReadError> {
         self.check_open()?;
-        self.readers.read(move |connection, shared| query::outcomes(connection, shared, after, limit)).await
+        self.readers
+            .read(move |connection, shared| query::outcomes(connection, shared, after, limit))
+            .await
     }
 
     fn books(&self) -> Books {
@@ -202,7 +227,9 @@ impl Ledger for SqliteQueue {
 
     async fn oldest(&self) -> Result<Vec<(LaneName, UnixMillis)>, ReadError> {
         self.check_open()?;
-        self.readers.read(|connection, shared| query::oldest(connection, shared).map(Finding::clean)).await
+        self.readers
+            .read(|connection, shared| query::oldest(connection, shared).map(Finding::clean))
+            .await
     }
 
     fn secret(&self) -> [u8; 32] {
@@ -230,13 +257,23 @@ impl DeadLetters for SqliteQueue {
     }
 
     async fn take(&self, sequences: &[Sequence], take_as: TakeAs) -> Result<usize, SettleError> {
-        let distinct: Vec<Sequence> =
-            sequences.iter().copied().collect::<BTreeSet<_>>().into_iter().collect();
+        let distinct: Vec<Sequence> = sequences
+            .iter()
+            .copied()
+            .collect::<BTreeSet<_>>()
+            .into_iter()
+            .collect();
         let mut taken = 0;
         for step in distinct.chunks(TAKE_STEP) {
             let (sequences, take_as) = (step.to_vec(), take_as.clone());
             taken += self
-                .ask(|reply| Control::Take(TakeCall { sequences, take_as, reply }))
+                .ask(|reply| {
+                    Control::Take(TakeCall {
+                        sequences,
+                        take_as,
+                        reply,
+                    })
+                })
                 .await
                 .unwrap_or(Err(SettleError::Closed))?;
         }

@@ -49,12 +49,17 @@ pub(super) fn open_with(
     config: SqliteConfig,
     hook: Option<CommitHook>,
 ) -> Result<(SqliteQueue, OpenReport), OpenError> {
-    let paths = Paths { dir: config.dir.clone() };
+    let paths = Paths {
+        dir: config.dir.clone(),
+    };
     let mut report = OpenReport::default();
     let lock = take_directory(&paths)?;
     report.durabilities = offered(&config)?;
     let found = check_format(&paths)?;
-    let store = |trouble: Trouble| OpenError::Store { path: paths.dir.clone(), source: trouble.boxed() };
+    let store = |trouble: Trouble| OpenError::Store {
+        path: paths.dir.clone(),
+        source: trouble.boxed(),
+    };
     let marked = match mark::read(&paths.mark()) {
         Ok(marked) => marked,
         Err(error) => {
@@ -80,7 +85,14 @@ pub(super) fn open_with(
         Err(OpenFailure::Trouble(trouble)) => return Err(store(trouble)),
     };
     let turn = marked.map_or(0, |(turn, _)| turn);
-    let parts = Parts { paths, lock, connection, loaded, turn, hook };
+    let parts = Parts {
+        paths,
+        lock,
+        connection,
+        loaded,
+        turn,
+        hook,
+    };
     start(config, parts, report)
 }
 
@@ -97,20 +109,29 @@ impl<T: Into<Trouble>> From<T> for OpenFailure {
 }
 
 fn take_directory(paths: &Paths) -> Result<File, OpenError> {
-    let directory = |source| OpenError::Directory { path: paths.dir.clone(), source };
+    let directory = |source| OpenError::Directory {
+        path: paths.dir.clone(),
+        source,
+    };
     volume::make_dir(&paths.dir).map_err(directory)?;
     volume::lock(&paths.lock())
         .map_err(directory)?
-        .ok_or_else(|| OpenError::InUse { path: paths.dir.clone() })
+        .ok_or_else(|| OpenError::InUse {
+            path: paths.dir.clone(),
+        })
 }
 
 /// What the volume offers, up to what is configured.
 fn offered(config: &SqliteConfig) -> Result<Vec<Durability>, OpenError> {
-    let mut offers = volume::durabilities(&config.dir)
-        .map_err(|source| OpenError::Directory { path: config.dir.clone(), source })?;
+    let mut offers = volume::durabilities(&config.dir).map_err(|source| OpenError::Directory {
+        path: config.dir.clone(),
+        source,
+    })?;
     if let Some(wanted) = config.durability {
         if !offers.contains(&wanted) {
-            return Err(OpenError::Durability { path: config.dir.clone() });
+            return Err(OpenError::Durability {
+                path: config.dir.clone(),
+            });
         }
         offers.retain(|offer| *offer <= wanted);
     }
@@ -127,7 +148,11 @@ fn newer(paths: &Paths, found: Format) -> OpenError {
 
 /// Looks at the main file alone. A finished copy of it counts instead, where there is one.
 fn check_format(paths: &Paths) -> Result<Option<Found>, OpenError> {
-    let truth = if paths.rebuilt().exists() { paths.rebuilt() } else { paths.db() };
+    let truth = if paths.rebuilt().exists() {
+        paths.rebuilt()
+    } else {
+        paths.db()
+    };
     if !has_bytes(&truth) {
         return Ok(None);
     }
@@ -192,10 +217,12 @@ fn salvaged(paths: &Paths, newest: Mark, report: &mut OpenReport) -> Result<Conn
 
 pub(super) fn new_secret() -> Result<[u8; 32], Trouble> {
     let mut secret = [0_u8; 32];
-    rand::rngs::SysRng.try_fill_bytes(&mut secret).map_err(|error| Trouble::File {
-        step: "drawing a random secret",
-        source: std::io::Error::other(error),
-    })?;
+    rand::rngs::SysRng
+        .try_fill_bytes(&mut secret)
+        .map_err(|error| Trouble::File {
+            step: "drawing a random secret",
+            source: std::io::Error::other(error),
+        })?;
     Ok(secret)
 }
 
@@ -208,7 +235,9 @@ fn prepare(
     report: &mut OpenReport,
 ) -> Result<Loaded, OpenFailure> {
     let Found::Is { format, repair } = format::read(connection) else {
-        return Err(OpenFailure::Trouble(Trouble::Damaged { what: "neither copy of the format can be read" }));
+        return Err(OpenFailure::Trouble(Trouble::Damaged {
+            what: "neither copy of the format can be read",
+        }));
     };
     if !format.is_supported() {
         return Err(OpenFailure::Newer(format));
@@ -225,7 +254,10 @@ fn prepare(
         let store_commit = store.commit_number;
         if store_commit < newest.commit_number {
             store.possible_losses += 1;
-            report.possible_loss = Some(PossibleLoss { store_commit, mark_commit: newest.commit_number });
+            report.possible_loss = Some(PossibleLoss {
+                store_commit,
+                mark_commit: newest.commit_number,
+            });
             // The lost numbers are not given out again.
             store.commit_number = newest.commit_number;
         }
@@ -267,18 +299,38 @@ struct Parts {
     hook: Option<CommitHook>,
 }
 
-fn start(config: SqliteConfig, parts: Parts, report: OpenReport) -> Result<(SqliteQueue, OpenReport), OpenError> {
-    let Parts { paths, lock, connection, loaded, turn, hook } = parts;
+fn start(
+    config: SqliteConfig,
+    parts: Parts,
+    report: OpenReport,
+) -> Result<(SqliteQueue, OpenReport), OpenError> {
+    let Parts {
+        paths,
+        lock,
+        connection,
+        loaded,
+        turn,
+        hook,
+    } = parts;
     let path = paths.dir.clone();
-    let failed = |source: std::io::Error| OpenError::Store { path: path.clone(), source: Box::new(source) };
+    let failed = |source: std::io::Error| OpenError::Store {
+        path: path.clone(),
+        source: Box::new(source),
+    };
     let Loaded { state, secret } = loaded;
-    let running = Arc::new(RunningTime::resume(state.store.running, Arc::clone(&config.clock)));
+    let running = Arc::new(RunningTime::resume(
+        state.store.running,
+        Arc::clone(&config.clock),
+    ));
     let mark = MarkKeeper::start(paths.mark(), turn, Arc::clone(&running)).map_err(failed)?;
     let reserve = Reserve::open(&paths, config.max_bytes);
     let shared = Arc::new(Shared::of(&state));
     let (controls, controls_in) = mpsc::channel(CHANNEL_CALLS);
     let (appends, appends_in) = mpsc::channel(CHANNEL_CALLS);
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().map_err(failed)?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .build()
+        .map_err(failed)?;
     let strongest = report.durabilities.last().copied().unwrap_or(Durability::Memory);
     let volume_bytes = volume::room(&paths.dir).map_or(u64::MAX, |(size, _)| size);
     let log_limit = (volume_bytes / 16).clamp(MIN_LOG_LIMIT_BYTES, LOG_LIMIT_BYTES);

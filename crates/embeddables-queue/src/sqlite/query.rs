@@ -8,7 +8,9 @@ use super::reader::Finding;
 use super::rows::{self, Read};
 use super::shared::Shared;
 use super::trouble::Trouble;
-use crate::{DeadLetter, Durability, Entry, EntryState, LaneName, Outcome, OutcomeKind, Sequence, UnixMillis};
+use crate::{
+    DeadLetter, Durability, Entry, EntryState, LaneName, Outcome, OutcomeKind, Sequence, UnixMillis,
+};
 
 /// How many records from the oldest on are looked at for those of one lane among waiting ones.
 const OLDEST_SCAN: i64 = 10_000;
@@ -34,11 +36,16 @@ pub(super) fn find(
         progress: bytes::Bytes::new(),
     };
     let mut suspected = Vec::new();
-    match rows::record_statement(connection)?.query_row([sql(known.sequence)], rows::record).optional()? {
+    match rows::record_statement(connection)?
+        .query_row([sql(known.sequence)], rows::record)
+        .optional()?
+    {
         Some(Read::Good(row)) if *row.id == *id && row.lane == lane => {
             entry.state = match row.due {
                 0 => EntryState::Ready,
-                due => EntryState::Waiting { until: UnixMillis(due) },
+                due => EntryState::Waiting {
+                    until: UnixMillis(due),
+                },
             };
             entry.interrupted = is_interrupted(row.sequence, row.settled_claim);
             entry.progress = row.progress.into();
@@ -49,7 +56,10 @@ pub(super) fn find(
     }
     match rows::dead_letter_at(connection, known.sequence)? {
         Some(Read::Good(row)) if *row.id == *id && row.lane == lane => {
-            entry.state = EntryState::DeadLettered { time: UnixMillis(row.dead_time), reason: row.reason };
+            entry.state = EntryState::DeadLettered {
+                time: UnixMillis(row.dead_time),
+                reason: row.reason,
+            };
             entry.progress = row.progress.into();
             return Ok(Finding::clean(Some(entry)));
         }
@@ -69,7 +79,10 @@ pub(super) fn find(
         }
         entry.progress = row.note.into();
     }
-    Ok(Finding { answer: Some(entry), suspected })
+    Ok(Finding {
+        answer: Some(entry),
+        suspected,
+    })
 }
 
 /// Outcomes after a number.
@@ -93,7 +106,9 @@ pub(super) fn outcomes(
             found.suspected.push(Suspected::Outcome(unsigned(row.get(0)?)));
             continue;
         };
-        let Some(lane) = shared.lane_by_number(outcome.lane) else { continue };
+        let Some(lane) = shared.lane_by_number(outcome.lane) else {
+            continue;
+        };
         found.answer.push(Outcome {
             number: outcome.number,
             lane: shared.lanes[lane].name.clone(),
@@ -130,7 +145,9 @@ pub(super) fn dead_letters(
             found.suspected.push(Suspected::DeadLetter(unsigned(row.get(0)?)));
             continue;
         };
-        let Some(lane) = shared.lane_by_number(letter.lane) else { continue };
+        let Some(lane) = shared.lane_by_number(letter.lane) else {
+            continue;
+        };
         found.answer.push(DeadLetter {
             sequence: Sequence(letter.sequence),
             lane: shared.lanes[lane].name.clone(),
@@ -147,7 +164,10 @@ pub(super) fn dead_letters(
 }
 
 /// Time of acceptance of each lane's oldest record.
-pub(super) fn oldest(connection: &Connection, shared: &Shared) -> Result<Vec<(LaneName, UnixMillis)>, Trouble> {
+pub(super) fn oldest(
+    connection: &Connection,
+    shared: &Shared,
+) -> Result<Vec<(LaneName, UnixMillis)>, Trouble> {
     let mut found = Vec::new();
     for (index, lane) in shared.lanes.iter().enumerate() {
         let counters = shared.counters(index);

@@ -30,7 +30,10 @@ pub(super) struct Finding<T> {
 impl<T> Finding<T> {
     /// An answer without any damage.
     pub(super) fn clean(answer: T) -> Self {
-        Self { answer, suspected: Vec::new() }
+        Self {
+            answer,
+            suspected: Vec::new(),
+        }
     }
 }
 
@@ -47,7 +50,13 @@ pub(super) struct Readers {
 impl Readers {
     /// A pool without connections; they are opened when needed.
     pub(super) fn new(path: PathBuf, shared: Arc<Shared>, controls: mpsc::Sender<Control>) -> Self {
-        Self { path, shared, permits: Arc::new(Semaphore::new(READERS)), idle: Arc::default(), controls }
+        Self {
+            path,
+            shared,
+            permits: Arc::new(Semaphore::new(READERS)),
+            idle: Arc::default(),
+            controls,
+        }
     }
 
     /// Runs a query on a blocking thread.
@@ -55,8 +64,15 @@ impl Readers {
         &self,
         query: impl FnOnce(&Connection, &Shared) -> Result<Finding<T>, Trouble> + Send + 'static,
     ) -> Result<T, ReadError> {
-        let permit = Arc::clone(&self.permits).acquire_owned().await.map_err(|_| ReadError::Closed)?;
-        let (path, shared, idle) = (self.path.clone(), Arc::clone(&self.shared), Arc::clone(&self.idle));
+        let permit = Arc::clone(&self.permits)
+            .acquire_owned()
+            .await
+            .map_err(|_| ReadError::Closed)?;
+        let (path, shared, idle) = (
+            self.path.clone(),
+            Arc::clone(&self.shared),
+            Arc::clone(&self.idle),
+        );
         let done = tokio::task::spawn_blocking(move || {
             let result = run(&path, &shared, &idle, query);
             drop(permit);
@@ -114,7 +130,9 @@ fn run<T>(
     connection.execute_batch("BEGIN")?;
     let result = query(&connection, shared);
     connection.execute_batch("ROLLBACK")?;
-    idle.lock().unwrap_or_else(PoisonError::into_inner).push((generation, connection));
+    idle.lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .push((generation, connection));
     drop(swap);
     result
 }

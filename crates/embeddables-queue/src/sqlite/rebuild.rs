@@ -38,7 +38,11 @@ pub(super) fn resume(paths: &Paths) -> Result<LeftBehind, Trouble> {
         put_in_place(paths)?;
         return Ok(LeftBehind::Rebuilt);
     }
-    Ok(if paths.suspect().exists() { LeftBehind::Suspect } else { LeftBehind::Nothing })
+    Ok(if paths.suspect().exists() {
+        LeftBehind::Suspect
+    } else {
+        LeftBehind::Nothing
+    })
 }
 
 /// Copies what the connection sees to `queue.db.rebuilt`.
@@ -47,7 +51,9 @@ pub(super) fn copy(connection: &Connection, paths: &Paths) -> Result<(), Trouble
     remove_if_there(&unfinished).map_err(Trouble::file("removing an unfinished copy"))?;
     // Made beforehand, so that it is the owner's only from the first byte.
     let file = open_private(&unfinished).map_err(Trouble::file("making the copy"))?;
-    let target = unfinished.to_str().ok_or(Trouble::Sqlite(rusqlite::Error::InvalidPath(unfinished.clone())))?;
+    let target = unfinished
+        .to_str()
+        .ok_or(Trouble::Sqlite(rusqlite::Error::InvalidPath(unfinished.clone())))?;
     connection.execute("VACUUM INTO ?1", [target])?;
     drop(file);
     publish(paths)

@@ -32,9 +32,16 @@ impl Reserve {
         let path = paths.reserve();
         let present = std::fs::metadata(&path).map_or(0, |metadata| metadata.len());
         let free_bytes = room(&paths.dir).map_or(u64::MAX, |(_, free)| free.saturating_add(present));
-        let size_bytes =
-            MAX_RESERVE_BYTES.min(max_bytes / 64).min(free_bytes / 8).max(MIN_RESERVE_BYTES);
-        let mut reserve = Self { dir: paths.dir.clone(), path, size_bytes, released: false };
+        let size_bytes = MAX_RESERVE_BYTES
+            .min(max_bytes / 64)
+            .min(free_bytes / 8)
+            .max(MIN_RESERVE_BYTES);
+        let mut reserve = Self {
+            dir: paths.dir.clone(),
+            path,
+            size_bytes,
+            released: false,
+        };
         if present < size_bytes {
             reserve.released = !reserve.allocate();
         }
@@ -52,7 +59,10 @@ impl Reserve {
             return;
         }
         self.released = true;
-        tracing::warn!(size_bytes = self.size_bytes, "disk full: the reserve is released for settling");
+        tracing::warn!(
+            size_bytes = self.size_bytes,
+            "disk full: the reserve is released for settling"
+        );
         if let Err(error) = remove_if_there(&self.path) {
             tracing::error!(%error, "the reserve could not be released");
         }

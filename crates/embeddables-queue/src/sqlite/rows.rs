@@ -3,7 +3,8 @@
 use rusqlite::{CachedStatement, Connection, OptionalExtension, Row, params};
 
 use super::codec::{
-    Body, Checksum, OutcomeRow, dead_letter_checksum, meta_checksum, order_key, record_checksum, sql, unsigned,
+    Body, Checksum, OutcomeRow, dead_letter_checksum, meta_checksum, order_key, record_checksum, sql,
+    unsigned,
 };
 use super::state::{LaneCounters, StoreRow};
 use super::trouble::is_unreadable_value;
@@ -78,7 +79,8 @@ pub(super) const RECORD_COLUMNS: &str =
 pub(super) const DEAD_LETTER_COLUMNS: &str =
     "sequence, lane, crc, accept_time, accept_running, dead_time, order_key, id, reason, progress, payload";
 /// Columns that [`outcome`] reads, in its order.
-pub(super) const OUTCOME_COLUMNS: &str = "number, sequence, lane, kind, crc, outcome_time, running, id, reason, note";
+pub(super) const OUTCOME_COLUMNS: &str =
+    "number, sequence, lane, kind, crc, outcome_time, running, id, reason, note";
 
 /// Turns a value of a wrong type into a damaged row; other errors pass.
 pub(super) fn or_damaged<T>(read: rusqlite::Result<Read<T>>) -> rusqlite::Result<Read<T>> {
@@ -218,7 +220,9 @@ pub(super) fn id(connection: &Connection, lane: i64, id: &str) -> rusqlite::Resu
 
 /// The statement that reads one record by its sequence.
 pub(super) fn record_statement(connection: &Connection) -> rusqlite::Result<CachedStatement<'_>> {
-    connection.prepare_cached(&format!("SELECT {RECORD_COLUMNS} FROM records WHERE sequence = ?1"))
+    connection.prepare_cached(&format!(
+        "SELECT {RECORD_COLUMNS} FROM records WHERE sequence = ?1"
+    ))
 }
 
 /// Due time and bytes of progress of a record that is there.
@@ -230,15 +234,23 @@ pub(super) fn due_of(connection: &Connection, sequence: u64) -> rusqlite::Result
 }
 
 /// The dead letter of a sequence.
-pub(super) fn dead_letter_at(connection: &Connection, sequence: u64) -> rusqlite::Result<Option<Read<DeadLetterRow>>> {
+pub(super) fn dead_letter_at(
+    connection: &Connection,
+    sequence: u64,
+) -> rusqlite::Result<Option<Read<DeadLetterRow>>> {
     connection
-        .prepare_cached(&format!("SELECT {DEAD_LETTER_COLUMNS} FROM dead_letters WHERE sequence = ?1"))?
+        .prepare_cached(&format!(
+            "SELECT {DEAD_LETTER_COLUMNS} FROM dead_letters WHERE sequence = ?1"
+        ))?
         .query_row([sql(sequence)], dead_letter)
         .optional()
 }
 
 /// The newest outcome of a sequence.
-pub(super) fn outcome_at(connection: &Connection, sequence: u64) -> rusqlite::Result<Option<Read<KnownOutcome>>> {
+pub(super) fn outcome_at(
+    connection: &Connection,
+    sequence: u64,
+) -> rusqlite::Result<Option<Read<KnownOutcome>>> {
     connection
         .prepare_cached(&format!(
             "SELECT {OUTCOME_COLUMNS} FROM outcomes WHERE sequence = ?1 ORDER BY number DESC LIMIT 1"
@@ -273,10 +285,14 @@ pub(super) fn write_outcome(connection: &Connection, row: &OutcomeRow<'_>) -> ru
 pub(super) fn meta(connection: &Connection, name: &str) -> rusqlite::Result<Option<Vec<u8>>> {
     let row = connection
         .prepare_cached("SELECT value, crc FROM meta WHERE name = ?1")?
-        .query_row([name], |row| Ok((row.get::<_, Vec<u8>>(0)?, row.get::<_, i64>(1)?)))
+        .query_row([name], |row| {
+            Ok((row.get::<_, Vec<u8>>(0)?, row.get::<_, i64>(1)?))
+        })
         .optional();
     match row {
-        Ok(row) => Ok(row.filter(|(value, crc)| i64::from(meta_checksum(name, value)) == *crc).map(|(value, _)| value)),
+        Ok(row) => Ok(row
+            .filter(|(value, crc)| i64::from(meta_checksum(name, value)) == *crc)
+            .map(|(value, _)| value)),
         Err(error) if is_unreadable_value(&error) => Ok(None),
         Err(error) => Err(error),
     }
@@ -383,8 +399,7 @@ fn lane_numbers(number: i64, c: &LaneCounters) -> [i64; 10] {
     [number, a, b, d, e, f, g, h, i, j]
 }
 
-const LANE_COLUMNS: &str =
-    "number, accepted, delivered, dead_lettered, discarded, erased, quarantined, ready, waiting, used_bytes, name, crc";
+const LANE_COLUMNS: &str = "number, accepted, delivered, dead_lettered, discarded, erased, quarantined, ready, waiting, used_bytes, name, crc";
 
 /// A lane as read: number, name, and books where their checksum is right.
 type LaneRow = (i64, String, Option<LaneCounters>);
@@ -395,7 +410,12 @@ fn read_lane(row: &Row<'_>) -> rusqlite::Result<LaneRow> {
         *number = row.get(index)?;
     }
     let (name, crc): (String, i64) = (row.get(10)?, row.get(11)?);
-    let good = i64::from(Checksum::default().numbers(numbers).bytes(name.as_bytes()).finish()) == crc;
+    let good = i64::from(
+        Checksum::default()
+            .numbers(numbers)
+            .bytes(name.as_bytes())
+            .finish(),
+    ) == crc;
     let [_, a, b, d, e, f, g, h, i, j] = numbers.map(unsigned);
     let counters = LaneCounters {
         accepted: a,
@@ -420,7 +440,10 @@ pub(super) fn lanes(connection: &Connection) -> rusqlite::Result<Vec<LaneRow>> {
 }
 
 /// One lane: its name and its books.
-pub(super) fn lane(connection: &Connection, number: i64) -> rusqlite::Result<Option<(String, Option<LaneCounters>)>> {
+pub(super) fn lane(
+    connection: &Connection,
+    number: i64,
+) -> rusqlite::Result<Option<(String, Option<LaneCounters>)>> {
     connection
         .prepare_cached(&format!("SELECT {LANE_COLUMNS} FROM lanes WHERE number = ?1"))?
         .query_row([number], read_lane)
@@ -429,7 +452,12 @@ pub(super) fn lane(connection: &Connection, number: i64) -> rusqlite::Result<Opt
 }
 
 /// Writes a lane with its books.
-pub(super) fn write_lane(connection: &Connection, number: i64, name: &str, c: &LaneCounters) -> rusqlite::Result<()> {
+pub(super) fn write_lane(
+    connection: &Connection,
+    number: i64,
+    name: &str,
+    c: &LaneCounters,
+) -> rusqlite::Result<()> {
     let n = lane_numbers(number, c);
     let crc = Checksum::default().numbers(n).bytes(name.as_bytes()).finish();
     connection

@@ -17,7 +17,11 @@ impl RunningTime {
     /// Continues from what was persisted.
     pub(super) fn resume(before_millis: u64, clock: Arc<dyn RunningClock>) -> Self {
         let opened_at = whole_millis(clock.elapsed());
-        Self { before: AtomicU64::new(before_millis), opened_at, clock }
+        Self {
+            before: AtomicU64::new(before_millis),
+            opened_at,
+            clock,
+        }
     }
 
     /// Milliseconds now.

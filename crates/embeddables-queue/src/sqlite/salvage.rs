@@ -59,13 +59,20 @@ pub(super) fn salvage(paths: &Paths, newest: Mark, new_secret: &[u8; 32]) -> Res
         set_aside = %set_aside.display(),
         "the damaged store was salvaged"
     );
-    Ok(Salvaged { set_aside, rows_kept: copied.row_count, quarantined })
+    Ok(Salvaged {
+        set_aside,
+        rows_kept: copied.row_count,
+        quarantined,
+    })
 }
 
 fn known_secret(source: &Connection) -> Option<[u8; 32]> {
-    ["secret", "secret_copy"]
-        .into_iter()
-        .find_map(|name| rows::meta(source, name).ok().flatten().and_then(|value| value.try_into().ok()))
+    ["secret", "secret_copy"].into_iter().find_map(|name| {
+        rows::meta(source, name)
+            .ok()
+            .flatten()
+            .and_then(|value| value.try_into().ok())
+    })
 }
 
 /// The damaged file as it is, or with the first page of a new store where its own cannot be read.
@@ -74,17 +81,25 @@ fn open_source(paths: &Paths) -> Option<Connection> {
         let source = connection::open_writer(path)?;
         source.execute_batch("PRAGMA query_only = ON; BEGIN")?;
         // Reads the schema, and one page of it at least.
-        source.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get::<_, i64>(0))?;
+        source.query_row("SELECT count(*) FROM sqlite_schema", [], |row| {
+            row.get::<_, i64>(0)
+        })?;
         source.prepare("SELECT lane FROM records")?;
         source.prepare("SELECT lane FROM ids")?;
         Ok(source)
     };
     match readable(&paths.db()) {
         Ok(source) => return Some(source),
-        Err(error) => tracing::warn!(%error, "the damaged store has no readable schema: that of a new one is tried"),
+        Err(error) => {
+            tracing::warn!(%error, "the damaged store has no readable schema: that of a new one is tried")
+        }
     }
-    let grafted = graft(paths).map_err(|error| tracing::error!(%error, "no schema could be grafted")).ok()?;
-    readable(&grafted).map_err(|error| tracing::error!(%error, "nothing of the damaged store can be read")).ok()
+    let grafted = graft(paths)
+        .map_err(|error| tracing::error!(%error, "no schema could be grafted"))
+        .ok()?;
+    readable(&grafted)
+        .map_err(|error| tracing::error!(%error, "nothing of the damaged store can be read"))
+        .ok()
 }
 
 fn graft_path(paths: &Paths) -> PathBuf {
@@ -99,24 +114,34 @@ fn graft(paths: &Paths) -> Result<PathBuf, Trouble> {
     connection::create_at(&paths.rebuild_tmp(), &[0; 32])?;
     let mut page = vec![0; PAGE_BYTES as usize];
     let fresh = File::open(paths.rebuild_tmp()).map_err(step("opening a new store"))?;
-    fresh.read_exact_at(&mut page, 0).map_err(step("reading a new store's first page"))?;
+    fresh
+        .read_exact_at(&mut page, 0)
+        .map_err(step("reading a new store's first page"))?;
     std::fs::copy(paths.db(), &grafted).map_err(step("copying the damaged store"))?;
     if paths.wal().exists() {
         std::fs::copy(paths.wal(), grafted.with_extension("graft-tmp-wal"))
             .map_err(step("copying the damaged store's log"))?;
     }
-    let file = File::options().write(true).open(&grafted).map_err(step("opening the copy"))?;
+    let file = File::options()
+        .write(true)
+        .open(&grafted)
+        .map_err(step("opening the copy"))?;
     let length = file.metadata().map_err(step("measuring the copy"))?.len();
     let pages = u32::try_from(length / PAGE_BYTES).unwrap_or(u32::MAX);
     // Number of pages, and an empty list of free ones.
     page[28..32].copy_from_slice(&pages.to_be_bytes());
     page[32..40].fill(0);
-    file.write_all_at(&page, 0).map_err(step("grafting a first page"))?;
+    file.write_all_at(&page, 0)
+        .map_err(step("grafting a first page"))?;
     Ok(grafted)
 }
 
 fn remove_graft(paths: &Paths) -> Result<(), Trouble> {
-    for name in ["queue.db.graft-tmp", "queue.db.graft-tmp-wal", "queue.db.graft-tmp-shm"] {
+    for name in [
+        "queue.db.graft-tmp",
+        "queue.db.graft-tmp-wal",
+        "queue.db.graft-tmp-shm",
+    ] {
         remove_if_there(&paths.dir.join(name)).map_err(Trouble::file("removing a grafted copy"))?;
     }
     Ok(())
@@ -125,15 +150,20 @@ fn remove_graft(paths: &Paths) -> Result<(), Trouble> {
 /// Gives the damaged file and its log another name beside their own; the own ones go when the salvaged file takes their place.
 fn set_aside(paths: &Paths) -> Result<PathBuf, Trouble> {
     forget_oldest(paths)?;
-    let mut seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    let mut seconds = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_secs());
     while paths.damaged(seconds).exists() {
         seconds += 1;
     }
     let aside = paths.damaged(seconds);
     keep_as(&paths.db(), &aside).map_err(Trouble::file("setting the damaged store aside"))?;
     if paths.wal().exists() {
-        keep_as(&paths.wal(), &paths.dir.join(format!("queue.db.damaged-{seconds}-wal")))
-            .map_err(Trouble::file("setting the damaged store's log aside"))?;
+        keep_as(
+            &paths.wal(),
+            &paths.dir.join(format!("queue.db.damaged-{seconds}-wal")),
+        )
+        .map_err(Trouble::file("setting the damaged store's log aside"))?;
     }
     Ok(aside)
 }

@@ -65,8 +65,11 @@ pub(super) fn write_lane_names(connection: &Connection) -> rusqlite::Result<()> 
 
 /// Lanes that were read, and those whose name is lost but whose rows are there.
 fn lanes(target: &Connection, copied: &Copied) -> Result<Vec<(i64, String, Option<LaneCounters>)>, Trouble> {
-    let mut lanes: Vec<_> =
-        copied.lanes.iter().map(|(number, (name, counters))| (*number, name.clone(), *counters)).collect();
+    let mut lanes: Vec<_> = copied
+        .lanes
+        .iter()
+        .map(|(number, (name, counters))| (*number, name.clone(), *counters))
+        .collect();
     let mut seen = BTreeSet::new();
     lanes.retain(|(_, name, _)| seen.insert(name.clone()));
     let mut statement = target.prepare(
@@ -123,7 +126,11 @@ fn orphans(target: &Connection) -> Result<Vec<(i64, i64, String)>, Trouble> {
            AND NOT EXISTS (SELECT 1 FROM outcomes WHERE outcomes.sequence = ids.sequence AND outcomes.kind <> ?1)",
     )?;
     let found = statement.query_map(params![rows::kind_code(OutcomeKind::DeadLettered)], |row| {
-        Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?, row.get::<_, String>(2)?))
+        Ok((
+            row.get::<_, i64>(0)?,
+            row.get::<_, i64>(1)?,
+            row.get::<_, String>(2)?,
+        ))
     })?;
     let mut orphans = Vec::new();
     for orphan in found {

@@ -76,7 +76,11 @@ const QUARANTINE: Table = Table {
 /// Copies every table as far as it can be read.
 pub(super) fn copy_all(source: &Connection, target: &Connection, newest: Mark) -> Result<Copied, Trouble> {
     let store = rows::store(source).ok().flatten();
-    let mut copied = Copied { store, lanes: read_lanes(source), ..Copied::default() };
+    let mut copied = Copied {
+        store,
+        lanes: read_lanes(source),
+        ..Copied::default()
+    };
     // Nothing has a higher number, unless both this row and the mark are lost.
     let known = store.unwrap_or_default();
     let highest = known
@@ -105,7 +109,12 @@ struct TableCopy {
     failures: u64,
 }
 
-fn copy_table(source: &Connection, target: &Connection, table: &Table, bound: i64) -> Result<TableCopy, Trouble> {
+fn copy_table(
+    source: &Connection,
+    target: &Connection,
+    table: &Table,
+    bound: i64,
+) -> Result<TableCopy, Trouble> {
     let mut copy = TableCopy::default();
     let (mut from, mut step) = (0_i64, 1_i64);
     while from < bound {
@@ -117,7 +126,15 @@ fn copy_table(source: &Connection, target: &Connection, table: &Table, bound: i6
         if copy.kept + copy.damaged > before {
             if step > 1 {
                 // The step may have passed over rows that can be read from this side.
-                scan(source, target, table, from.saturating_sub(step), from, true, &mut copy)?;
+                scan(
+                    source,
+                    target,
+                    table,
+                    from.saturating_sub(step),
+                    from,
+                    true,
+                    &mut copy,
+                )?;
             }
             step = 1;
         }
@@ -127,7 +144,12 @@ fn copy_table(source: &Connection, target: &Connection, table: &Table, bound: i6
     if copy.failures > 0 {
         // What lies behind the last damage can be read from the end.
         scan(source, target, table, 0, i64::MAX, true, &mut copy)?;
-        tracing::warn!(table = table.name, kept = copy.kept, failures = copy.failures, "parts of a table are unreadable");
+        tracing::warn!(
+            table = table.name,
+            kept = copy.kept,
+            failures = copy.failures,
+            "parts of a table are unreadable"
+        );
     }
     Ok(copy)
 }
@@ -142,21 +164,30 @@ fn scan(
     backwards: bool,
     copy: &mut TableCopy,
 ) -> Result<Option<i64>, Trouble> {
-    let Table { name, key, columns, .. } = table;
+    let Table {
+        name, key, columns, ..
+    } = table;
     let direction = if backwards { "DESC" } else { "ASC" };
-    let select =
-        format!("SELECT {columns} FROM {name} NOT INDEXED WHERE {key} >= ?1 AND {key} < ?2 ORDER BY {key} {direction}");
+    let select = format!(
+        "SELECT {columns} FROM {name} NOT INDEXED WHERE {key} >= ?1 AND {key} < ?2 ORDER BY {key} {direction}"
+    );
     let mut last = if backwards { to } else { from.saturating_sub(1) };
     let failed_at = |last: i64| Ok(Some(last.saturating_add(1).max(from)));
-    let Ok(mut statement) = source.prepare_cached(&select) else { return failed_at(last) };
-    let Ok(mut read) = statement.query([from, to]) else { return failed_at(last) };
+    let Ok(mut statement) = source.prepare_cached(&select) else {
+        return failed_at(last);
+    };
+    let Ok(mut read) = statement.query([from, to]) else {
+        return failed_at(last);
+    };
     loop {
         let row = match read.next() {
             Ok(Some(row)) => row,
             Ok(None) => return Ok(None),
             Err(_) => return failed_at(last),
         };
-        let Ok(number) = row.get::<_, i64>(0) else { return failed_at(last) };
+        let Ok(number) = row.get::<_, i64>(0) else {
+            return failed_at(last);
+        };
         if (backwards && number >= last) || (!backwards && number <= last) {
             return failed_at(last);
         }
@@ -172,9 +203,14 @@ fn scan(
 fn insert(target: &Connection, table: &str, columns: &str, row: &Row<'_>) -> Result<u64, Trouble> {
     let count = row.as_ref().column_count();
     let places: Vec<String> = (1..=count).map(|place| format!("?{place}")).collect();
-    let values = (0..count).map(|index| row.get::<_, Value>(index)).collect::<rusqlite::Result<Vec<_>>>()?;
+    let values = (0..count)
+        .map(|index| row.get::<_, Value>(index))
+        .collect::<rusqlite::Result<Vec<_>>>()?;
     let inserted = target
-        .prepare_cached(&format!("INSERT OR IGNORE INTO {table} ({columns}) VALUES ({})", places.join(", ")))?
+        .prepare_cached(&format!(
+            "INSERT OR IGNORE INTO {table} ({columns}) VALUES ({})",
+            places.join(", ")
+        ))?
         .execute(params_from_iter(values))?;
     Ok(inserted as u64)
 }
@@ -233,11 +269,16 @@ fn scan_ids(
     kept: &mut u64,
 ) -> Result<(String, bool), Trouble> {
     let direction = if backwards { "DESC" } else { "ASC" };
-    let select =
-        format!("SELECT {ID_COLUMNS} FROM ids WHERE lane = ?1 AND id > ?2 ORDER BY lane {direction}, id {direction}");
+    let select = format!(
+        "SELECT {ID_COLUMNS} FROM ids WHERE lane = ?1 AND id > ?2 ORDER BY lane {direction}, id {direction}"
+    );
     let mut last = after.to_owned();
-    let Ok(mut statement) = source.prepare_cached(&select) else { return Ok((last, false)) };
-    let Ok(mut read) = statement.query(rusqlite::params![lane, after]) else { return Ok((last, false)) };
+    let Ok(mut statement) = source.prepare_cached(&select) else {
+        return Ok((last, false));
+    };
+    let Ok(mut read) = statement.query(rusqlite::params![lane, after]) else {
+        return Ok((last, false));
+    };
     let mut first = true;
     loop {
         let row = match read.next() {
@@ -255,8 +296,12 @@ fn scan_ids(
         }
         first = false;
         last = id;
-        let is_good = row.get_ref(2).is_ok_and(|value| value.as_i64().is_ok_and(|sequence| sequence > 0))
-            && row.get_ref(3).is_ok_and(|value| value.as_blob().is_ok_and(|fingerprint| fingerprint.len() <= 16))
+        let is_good = row
+            .get_ref(2)
+            .is_ok_and(|value| value.as_i64().is_ok_and(|sequence| sequence > 0))
+            && row
+                .get_ref(3)
+                .is_ok_and(|value| value.as_blob().is_ok_and(|fingerprint| fingerprint.len() <= 16))
             && row.get_ref(4).is_ok_and(|value| value.as_i64().is_ok())
             && row.get_ref(5).is_ok_and(|value| value.as_i64().is_ok());
         if is_good {
@@ -292,8 +337,12 @@ fn read_lanes(source: &Connection) -> BTreeMap<i64, (String, Option<LaneCounters
 }
 
 fn copy_reasons(source: &Connection, target: &Connection) -> Result<(), Trouble> {
-    let Ok(mut statement) = source.prepare("SELECT lane, reason, total FROM reasons") else { return Ok(()) };
-    let Ok(mut read) = statement.query([]) else { return Ok(()) };
+    let Ok(mut statement) = source.prepare("SELECT lane, reason, total FROM reasons") else {
+        return Ok(());
+    };
+    let Ok(mut read) = statement.query([]) else {
+        return Ok(());
+    };
     while let Ok(Some(row)) = read.next() {
         let is_good = row.get::<_, i64>(0).is_ok()
             && row.get::<_, String>(1).is_ok()

@@ -28,13 +28,21 @@ impl Draft<'_> {
                 self.wait(sequence, &mark, until.0.max(1), progress)?;
                 true
             }
-            Disposition::DeadLetter { time, reason, progress } => {
+            Disposition::DeadLetter {
+                time,
+                reason,
+                progress,
+            } => {
                 self.give_up(sequence, &mark, time.0, reason, progress)?;
                 true
             }
             Disposition::Release => {
                 if !mark.waiting {
-                    self.effects.released.entry(mark.lane).or_default().insert(sequence);
+                    self.effects
+                        .released
+                        .entry(mark.lane)
+                        .or_default()
+                        .insert(sequence);
                 }
                 self.effects.woken.insert(mark.lane);
                 false
@@ -122,13 +130,19 @@ impl Draft<'_> {
 
     /// Removes a leased record from the queue and the books; `false` where it was gone, taken by a salvage.
     fn remove_record(&mut self, sequence: u64, mark: &LeaseMark) -> Result<bool, Trouble> {
-        let removed =
-            self.connection.prepare_cached("DELETE FROM records WHERE sequence = ?1")?.execute([sql(sequence)])?;
+        let removed = self
+            .connection
+            .prepare_cached("DELETE FROM records WHERE sequence = ?1")?
+            .execute([sql(sequence)])?;
         if removed == 0 {
             return Ok(false);
         }
         let counters = self.counters(mark.lane);
-        let left = if mark.waiting { &mut counters.waiting } else { &mut counters.ready };
+        let left = if mark.waiting {
+            &mut counters.waiting
+        } else {
+            &mut counters.ready
+        };
         *left = left.saturating_sub(1);
         let freed = RECORD_OVERHEAD_BYTES + mark.payload_bytes + mark.progress_bytes;
         counters.used_bytes = counters.used_bytes.saturating_sub(freed);

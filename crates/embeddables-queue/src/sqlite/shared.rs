@@ -69,7 +69,9 @@ impl Shared {
     pub(super) fn publish(&self, state: &State, reasons: bool) {
         let mut figures = self.figures();
         figures.counters.clear();
-        figures.counters.extend(state.lanes.iter().map(|lane| lane.counters));
+        figures
+            .counters
+            .extend(state.lanes.iter().map(|lane| lane.counters));
         if reasons {
             figures.reasons = state.lanes.iter().map(|lane| lane.reasons.clone()).collect();
         }
@@ -99,7 +101,11 @@ impl Shared {
             .map(|(lane, (counters, reasons))| (lane.name.clone(), counters.books(reasons)))
             .collect();
         lanes.sort_by(|left, right| left.0.cmp(&right.0));
-        Books { lanes, evicted_ids: figures.evicted_ids, possible_losses: figures.possible_losses }
+        Books {
+            lanes,
+            evicted_ids: figures.evicted_ids,
+            possible_losses: figures.possible_losses,
+        }
     }
 
     /// Counters of a lane.
@@ -110,7 +116,8 @@ impl Shared {
     /// Whether a record may have been tried in an earlier life and was not settled since.
     pub(super) fn is_interrupted(&self, sequence: u64, settled_claim: u64) -> bool {
         let figures = self.figures();
-        figures.interrupted.contains(&sequence) || (sequence < figures.doubt.0 && settled_claim < figures.doubt.1)
+        figures.interrupted.contains(&sequence)
+            || (sequence < figures.doubt.0 && settled_claim < figures.doubt.1)
     }
 
     /// Index of a lane by its number in the store.

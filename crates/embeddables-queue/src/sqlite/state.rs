@@ -60,7 +60,10 @@ impl LaneCounters {
             accepted: self.accepted,
             delivered: self.delivered,
             dead_lettered: self.dead_lettered,
-            dead_lettered_total: reasons.iter().map(|(reason, total)| (reason.clone(), *total)).collect(),
+            dead_lettered_total: reasons
+                .iter()
+                .map(|(reason, total)| (reason.clone(), *total))
+                .collect(),
             discarded: self.discarded,
             erased: self.erased,
             quarantined: self.quarantined,
@@ -150,7 +153,9 @@ impl State {
 
     /// Whether any record is still to be settled.
     pub(super) fn holds_records(&self) -> bool {
-        self.lanes.iter().any(|lane| lane.counters.ready + lane.counters.waiting > 0)
+        self.lanes
+            .iter()
+            .any(|lane| lane.counters.ready + lane.counters.waiting > 0)
     }
 
     /// Whether a record may have been tried in an earlier life and was not settled since.

@@ -99,7 +99,9 @@ impl Draft<'_> {
             .optional()?;
         match lane.and_then(|number| self.lane_of(number)) {
             Some(lane) => self.quarantine_record(sequence, lane),
-            None => Err(Trouble::Damaged { what: "a record names a lane that is not there" }),
+            None => Err(Trouble::Damaged {
+                what: "a record names a lane that is not there",
+            }),
         }
     }
 
@@ -123,11 +125,17 @@ impl Draft<'_> {
                  FROM records WHERE sequence = ?1",
             )?
             .execute([sql(sequence)])?;
-        self.connection.prepare_cached("DELETE FROM records WHERE sequence = ?1")?.execute([sql(sequence)])?;
+        self.connection
+            .prepare_cached("DELETE FROM records WHERE sequence = ?1")?
+            .execute([sql(sequence)])?;
         self.forget_interruption(sequence)?;
         self.effects.closed.insert(sequence, true);
         let counters = self.counters(lane);
-        let left = if waiting { &mut counters.waiting } else { &mut counters.ready };
+        let left = if waiting {
+            &mut counters.waiting
+        } else {
+            &mut counters.ready
+        };
         *left = left.saturating_sub(1);
         self.count_quarantined(sequence, lane, bytes, &id)
     }
@@ -143,7 +151,9 @@ impl Draft<'_> {
                 Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?, row.get::<_, Vec<u8>>(2)?))
             })?;
         let Some(lane) = self.lane_of(lane) else {
-            return Err(Trouble::Damaged { what: "a dead letter names a lane that is not there" });
+            return Err(Trouble::Damaged {
+                what: "a dead letter names a lane that is not there",
+            });
         };
         self.connection
             .prepare_cached(
@@ -153,7 +163,9 @@ impl Draft<'_> {
                  FROM dead_letters WHERE sequence = ?1",
             )?
             .execute([sql(sequence)])?;
-        self.connection.prepare_cached("DELETE FROM dead_letters WHERE sequence = ?1")?.execute([sql(sequence)])?;
+        self.connection
+            .prepare_cached("DELETE FROM dead_letters WHERE sequence = ?1")?
+            .execute([sql(sequence)])?;
         let counters = self.counters(lane);
         counters.dead_lettered = counters.dead_lettered.saturating_sub(1);
         self.count_quarantined(sequence, lane, bytes, &id)
@@ -163,7 +175,10 @@ impl Draft<'_> {
     fn quarantine_outcome(&mut self, number: u64) -> Result<(), Trouble> {
         let row = self
             .connection
-            .prepare_cached(&format!("SELECT {} FROM outcomes WHERE number = ?1", rows::OUTCOME_COLUMNS))?
+            .prepare_cached(&format!(
+                "SELECT {} FROM outcomes WHERE number = ?1",
+                rows::OUTCOME_COLUMNS
+            ))?
             .query_row([sql(number)], rows::outcome)
             .optional()?;
         if matches!(row, Some(Read::Damaged)) {
@@ -175,16 +190,26 @@ impl Draft<'_> {
                      FROM outcomes WHERE number = ?1",
                 )?
                 .execute([sql(number)])?;
-            self.connection.prepare_cached("DELETE FROM outcomes WHERE number = ?1")?.execute([sql(number)])?;
+            self.connection
+                .prepare_cached("DELETE FROM outcomes WHERE number = ?1")?
+                .execute([sql(number)])?;
         }
         Ok(())
     }
 
-    fn count_quarantined(&mut self, sequence: u64, lane: usize, bytes: i64, id: &[u8]) -> Result<(), Trouble> {
+    fn count_quarantined(
+        &mut self,
+        sequence: u64,
+        lane: usize,
+        bytes: i64,
+        id: &[u8],
+    ) -> Result<(), Trouble> {
         let number = self.lane_number(lane);
         let counters = self.counters(lane);
         counters.quarantined += 1;
-        counters.used_bytes = counters.used_bytes.saturating_sub(RECORD_OVERHEAD_BYTES + unsigned(bytes));
+        counters.used_bytes = counters
+            .used_bytes
+            .saturating_sub(RECORD_OVERHEAD_BYTES + unsigned(bytes));
         // The damaged row's own id is not to be trusted unless the ledger agrees.
         let known = std::str::from_utf8(id).ok();
         let agreed = match known {
@@ -238,7 +263,12 @@ impl Draft<'_> {
             .connection
             .prepare_cached("SELECT sequence, lane, kind, id FROM outcomes WHERE number = ?1")?
             .query_row([sql(number)], |row| {
-                Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?, row.get::<_, i64>(2)?, row.get::<_, String>(3)?))
+                Ok((
+                    row.get::<_, i64>(0)?,
+                    row.get::<_, i64>(1)?,
+                    row.get::<_, i64>(2)?,
+                    row.get::<_, String>(3)?,
+                ))
             })
             .optional()?;
         if let Some((sequence, lane, kind, id)) = row {
@@ -256,12 +286,16 @@ impl Draft<'_> {
                     self.effects.store.evicted_ids += removed as u64;
                 }
             }
-            self.connection.prepare_cached("DELETE FROM outcomes WHERE number = ?1")?.execute([sql(number)])?;
+            self.connection
+                .prepare_cached("DELETE FROM outcomes WHERE number = ?1")?
+                .execute([sql(number)])?;
         }
         self.effects.oldest_outcome = self
             .connection
             .prepare_cached("SELECT number, running FROM outcomes WHERE number > ?1 ORDER BY number LIMIT 1")?
-            .query_row([sql(number)], |row| Ok((unsigned(row.get(0)?), unsigned(row.get(1)?))))
+            .query_row([sql(number)], |row| {
+                Ok((unsigned(row.get(0)?), unsigned(row.get(1)?)))
+            })
             .optional()?;
         Ok(())
     }

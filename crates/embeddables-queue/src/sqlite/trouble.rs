@@ -103,7 +103,10 @@ pub(super) fn is_unreadable_value(error: &rusqlite::Error) -> bool {
     use rusqlite::Error as E;
     matches!(
         error,
-        E::FromSqlConversionFailure(..) | E::IntegralValueOutOfRange(..) | E::InvalidColumnType(..) | E::Utf8Error(..)
+        E::FromSqlConversionFailure(..)
+            | E::IntegralValueOutOfRange(..)
+            | E::InvalidColumnType(..)
+            | E::Utf8Error(..)
     )
 }
 
@@ -114,7 +117,11 @@ mod tests {
     #[track_caller]
     fn check(code: i32, room_left: bool, expected: Remedy) {
         let trouble = Trouble::from(rusqlite::Error::SqliteFailure(ffi::Error::new(code), None));
-        assert_eq!(trouble.remedy(|| room_left), expected, "code {code}, room left: {room_left}");
+        assert_eq!(
+            trouble.remedy(|| room_left),
+            expected,
+            "code {code}, room left: {room_left}"
+        );
     }
 
     #[test]

@@ -80,7 +80,13 @@ pub(super) fn make_dir(dir: &Path) -> io::Result<()> {
 
 /// Opens a file for reading and writing, made with mode 0600 where it is missing.
 pub(super) fn open_private(path: &Path) -> io::Result<File> {
-    OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)
+    OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(path)
 }
 
 /// Takes the lock; `None` where another process has it.
@@ -132,7 +138,10 @@ pub(super) fn durabilities(dir: &Path) -> io::Result<Vec<Durability>> {
 /// Size of the volume and what is free for us, in bytes.
 pub(super) fn room(dir: &Path) -> io::Result<(u64, u64)> {
     let stat = rustix::fs::statvfs(dir)?;
-    Ok((stat.f_blocks.saturating_mul(stat.f_frsize), stat.f_bavail.saturating_mul(stat.f_frsize)))
+    Ok((
+        stat.f_blocks.saturating_mul(stat.f_frsize),
+        stat.f_bavail.saturating_mul(stat.f_frsize),
+    ))
 }
 
 #[cfg(test)]

@@ -24,8 +24,8 @@ use super::mark::{Mark, MarkKeeper};
 use super::open;
 use super::rebuild;
 use super::reserve::Reserve;
-use super::running::RunningTime;
 use super::rows;
+use super::running::RunningTime;
 use super::salvage;
 use super::shared::Shared;
 use super::state::{LaneCounters, State};
@@ -131,7 +131,14 @@ impl Writer {
             return;
         }
         if !self.heal() {
-            answer::failed(group, Failure { committing: false, trouble: Trouble::Suspect }, false);
+            answer::failed(
+                group,
+                Failure {
+                    committing: false,
+                    trouble: Trouble::Suspect,
+                },
+                false,
+            );
             return;
         }
         match self.write(&group) {
@@ -150,7 +157,11 @@ impl Writer {
     }
 
     fn write(&mut self, group: &Group) -> Result<(Answers, Scope), (Failure, Remedy)> {
-        let mut scope = if self.reserve.is_released() { Scope::WithoutAppends } else { Scope::All };
+        let mut scope = if self.reserve.is_released() {
+            Scope::WithoutAppends
+        } else {
+            Scope::All
+        };
         let mut salvaged = false;
         loop {
             let failure = match self.attempt(group, scope) {
@@ -183,14 +194,25 @@ impl Writer {
 
     /// One try at one transaction.
     fn attempt(&mut self, group: &Group, scope: Scope) -> Result<Answers, Failure> {
-        let before = |trouble| Failure { committing: false, trouble };
+        let before = |trouble| Failure {
+            committing: false,
+            trouble,
+        };
         let durability = self.durability_for(group);
         self.set_syncs(durability).map_err(|error| before(error.into()))?;
         let connection = self.connection.as_ref().ok_or_else(|| before(Trouble::Suspect))?;
-        let terms = Terms { scope, durability, running: self.running.now(), ..self.terms };
+        let terms = Terms {
+            scope,
+            durability,
+            running: self.running.now(),
+            ..self.terms
+        };
         let begun = MonotonicClock::start();
-        let Committed { answers, effects, wrote } =
-            commit::commit(connection, &self.state, group, &terms, self.hook.as_mut())?;
+        let Committed {
+            answers,
+            effects,
+            wrote,
+        } = commit::commit(connection, &self.state, group, &terms, self.hook.as_mut())?;
         let (woken, reasons) = (effects.woken.clone(), !effects.reasons.is_empty());
         self.state.apply(effects);
         self.more_to_evict = answers.more_to_evict;
@@ -225,7 +247,9 @@ impl Writer {
             && group.suspected.is_empty();
         let asked = group.appends.iter().map(|call| call.append.durability).max();
         match asked {
-            Some(asked) if only_appends && asked < Durability::Fsynced => self.strongest.min(Durability::Buffered),
+            Some(asked) if only_appends && asked < Durability::Fsynced => {
+                self.strongest.min(Durability::Buffered)
+            }
             _ => self.strongest,
         }
     }
@@ -235,7 +259,11 @@ impl Writer {
         if wanted != self.syncs
             && let Some(connection) = &self.connection
         {
-            let mode = if wanted { "PRAGMA synchronous = FULL" } else { "PRAGMA synchronous = NORMAL" };
+            let mode = if wanted {
+                "PRAGMA synchronous = FULL"
+            } else {
+                "PRAGMA synchronous = NORMAL"
+            };
             connection.prepare_cached(mode)?.raw_execute()?;
             self.syncs = wanted;
         }
@@ -244,17 +272,23 @@ impl Writer {
 
     /// Writes the log back once it is long enough.
     fn tend_log(&mut self) {
-        let Some(connection) = &self.connection else { return };
+        let Some(connection) = &self.connection else {
+            return;
+        };
         if !matches!(self.health, Health::Good) {
             return;
         }
-        let tended = connection.wal_checkpoint_v2(None::<&str>, CheckpointMode::NOOP).and_then(|(pages, done)| {
-            if pages - done >= self.log_limit_pages {
-                connection.wal_checkpoint_v2(None::<&str>, CheckpointMode::PASSIVE).map(|_| ())
-            } else {
-                Ok(())
-            }
-        });
+        let tended = connection
+            .wal_checkpoint_v2(None::<&str>, CheckpointMode::NOOP)
+            .and_then(|(pages, done)| {
+                if pages - done >= self.log_limit_pages {
+                    connection
+                        .wal_checkpoint_v2(None::<&str>, CheckpointMode::PASSIVE)
+                        .map(|_| ())
+                } else {
+                    Ok(())
+                }
+            });
         if let Err(error) = tended {
             self.after_failed_chore(error.into(), "the log could not be written back");
         }
@@ -262,7 +296,11 @@ impl Writer {
 
     /// Sees to it that the store can be written to, where the time for another try has come.
     fn heal(&mut self) -> bool {
-        let Health::Suspect { retry_at, pause_millis } = self.health else {
+        let Health::Suspect {
+            retry_at,
+            pause_millis,
+        } = self.health
+        else {
             return true;
         };
         let now = self.running.now();
@@ -278,7 +316,10 @@ impl Writer {
             Err(error) => {
                 tracing::error!(%error, "the store could not be copied after a failed write; it refuses writes");
                 let pause_millis = (pause_millis * 2).min(MAX_RETRY_MILLIS);
-                self.health = Health::Suspect { retry_at: now + pause_millis, pause_millis };
+                self.health = Health::Suspect {
+                    retry_at: now + pause_millis,
+                    pause_millis,
+                };
                 false
             }
         }
@@ -353,14 +394,19 @@ impl Writer {
     fn distrust(&mut self) {
         rebuild::mark_suspect(&self.paths);
         if matches!(self.health, Health::Good) {
-            self.health = Health::Suspect { retry_at: 0, pause_millis: FIRST_RETRY_MILLIS };
+            self.health = Health::Suspect {
+                retry_at: 0,
+                pause_millis: FIRST_RETRY_MILLIS,
+            };
         }
     }
 
     /// Takes over the books of the file that took the place of another; numbers only ever rise.
     fn reload_books(&mut self) -> Result<(), Trouble> {
         let connection = self.connection.as_ref().ok_or(Trouble::Suspect)?;
-        let found = rows::store(connection)?.ok_or(Trouble::Damaged { what: "a salvaged store has no numbers" })?;
+        let found = rows::store(connection)?.ok_or(Trouble::Damaged {
+            what: "a salvaged store has no numbers",
+        })?;
         let store = &mut self.state.store;
         store.commit_number = store.commit_number.max(found.commit_number);
         store.next_sequence = store.next_sequence.max(found.next_sequence);
@@ -370,25 +416,35 @@ impl Writer {
         store.doubt_claim = store.doubt_claim.max(found.doubt_claim);
         let lanes = rows::lanes(connection)?;
         for lane in &mut self.state.lanes {
-            let row = lanes.iter().find(|(number, name, _)| *number == lane.number && name == lane.name.as_str());
+            let row = lanes
+                .iter()
+                .find(|(number, name, _)| *number == lane.number && name == lane.name.as_str());
             if let Some((_, _, Some(counters))) = row {
                 lane.counters = *counters;
             } else {
-                rows::write_lane(connection, lane.number, lane.name.as_str(), &LaneCounters::default())?;
+                rows::write_lane(
+                    connection,
+                    lane.number,
+                    lane.name.as_str(),
+                    &LaneCounters::default(),
+                )?;
                 lane.counters = LaneCounters::default();
             }
             // Which records are left is for the claims to find out again.
             lane.cursor = 0;
             lane.released.clear();
         }
-        self.state.review_leases(|sequence| rows::due_of(connection, sequence))?;
+        self.state
+            .review_leases(|sequence| rows::due_of(connection, sequence))?;
         self.shared.publish(&self.state, true);
         Ok(())
     }
 
     fn make_room(&mut self) {
         self.reserve.release();
-        let Some(connection) = &self.connection else { return };
+        let Some(connection) = &self.connection else {
+            return;
+        };
         // The log's pages find their place in the file, and its room can be written again from the start.
         if let Err(error) = connection.wal_checkpoint_v2(None::<&str>, CheckpointMode::RESTART) {
             tracing::warn!(%error, "the log could not be written back on a full disk");
@@ -427,9 +483,15 @@ impl Writer {
 
     /// Gives some free pages back to the volume, where there are many or the disk is full; returns whether there are more.
     fn vacuum_step(&self) -> Result<bool, Trouble> {
-        let Some(connection) = &self.connection else { return Ok(false) };
+        let Some(connection) = &self.connection else {
+            return Ok(false);
+        };
         let free_pages: i64 = connection.query_row("PRAGMA freelist_count", [], |row| row.get(0))?;
-        let wanted = if self.reserve.is_released() || !self.state.holds_records() { 1 } else { FREE_PAGES_KEPT };
+        let wanted = if self.reserve.is_released() || !self.state.holds_records() {
+            1
+        } else {
+            FREE_PAGES_KEPT
+        };
         if free_pages < wanted {
             // The file shrinks when the log is written back.
             connection.wal_checkpoint_v2(None::<&str>, CheckpointMode::PASSIVE)?;
@@ -455,7 +517,9 @@ impl Writer {
         });
         match shrunk {
             Ok(more) => self.more_to_vacuum = more,
-            Err(trouble) => self.after_failed_chore(trouble, "free pages could not be given back on a full disk"),
+            Err(trouble) => {
+                self.after_failed_chore(trouble, "free pages could not be given back on a full disk")
+            }
         }
         self.reserve.restore();
     }

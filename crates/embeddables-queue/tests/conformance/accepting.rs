@@ -1,6 +1,8 @@
 //! What `append` promises.
 
-use embeddables_queue::{Append, AppendError, ClaimError, Durability, ReadError, Refused, Sequence, SettleError, Store};
+use embeddables_queue::{
+    Append, AppendError, ClaimError, Durability, ReadError, Refused, Sequence, SettleError, Store,
+};
 use embeddables_queue::{Disposition, Ledger as _, Queue as _, Settlement, UnixMillis};
 
 use crate::backend::{
@@ -8,18 +10,40 @@ use crate::backend::{
 };
 
 async fn append_atomic(store: &impl Store, contents: &[(&str, &str)]) -> Vec<Result<u64, Refused>> {
-    let records = contents.iter().map(|(id, content)| record("a", id, content)).collect();
-    let call = Append { records, durability: MEMORY, atomic: true };
+    let records = contents
+        .iter()
+        .map(|(id, content)| record("a", id, content))
+        .collect();
+    let call = Append {
+        records,
+        durability: MEMORY,
+        atomic: true,
+    };
     let results = store.append(call).await.unwrap();
-    results.into_iter().map(|result| result.map(|appended| appended.sequence.0)).collect()
+    results
+        .into_iter()
+        .map(|result| result.map(|appended| appended.sequence.0))
+        .collect()
 }
 
 pub(crate) async fn invariant_1_an_answer_names_the_durability_reached<B: Backend>(backend: B) {
     let store = backend.open();
     for (number, asked) in store.durabilities().to_vec().into_iter().enumerate() {
         let records = vec![record("a", &format!("id{number}"), "x")];
-        let reached = store.append(Append { records, durability: asked, atomic: false }).await.unwrap()[0].unwrap();
-        assert!(reached.durability >= asked, "asked {asked:?}, reached {:?}", reached.durability);
+        let reached = store
+            .append(Append {
+                records,
+                durability: asked,
+                atomic: false,
+            })
+            .await
+            .unwrap()[0]
+            .unwrap();
+        assert!(
+            reached.durability >= asked,
+            "asked {asked:?}, reached {:?}",
+            reached.durability
+        );
         assert!(store.durabilities().contains(&reached.durability));
     }
 }
@@ -46,16 +70,27 @@ pub(crate) async fn invariant_2_sequences_rise_and_are_never_reused<B: Backend>(
 pub(crate) async fn invariant_6_a_repeat_of_an_id_adds_nothing<B: Backend>(backend: B) {
     let store = backend.open();
     let first = append(&*store, &["one"]).await[0];
-    let repeats = try_append(&*store, vec![record("a", "one", "one"), record("a", "one", "one")]).await;
+    let repeats = try_append(
+        &*store,
+        vec![record("a", "one", "one"), record("a", "one", "one")],
+    )
+    .await;
     for repeat in repeats {
         let repeat = repeat.unwrap();
         assert!(repeat.duplicate);
-        assert_eq!((repeat.sequence, repeat.durability), (first.sequence, first.durability));
+        assert_eq!(
+            (repeat.sequence, repeat.durability),
+            (first.sequence, first.durability)
+        );
     }
     let claimed = claim(&*store, 10, 1).await;
     assert_eq!(claimed.leases.len(), 1);
     settle(&*store, &claimed.leases[0], delivered(2)).await;
-    assert!(try_append(&*store, vec![record("a", "one", "one")]).await[0].unwrap().duplicate);
+    assert!(
+        try_append(&*store, vec![record("a", "one", "one")]).await[0]
+            .unwrap()
+            .duplicate
+    );
     assert_eq!(store.books().lanes[0].1.accepted, 1);
 }
 
@@ -64,7 +99,9 @@ pub(crate) async fn the_same_id_at_the_same_time_is_accepted_once<B: Backend>(ba
     let calls: Vec<_> = (0..32)
         .map(|_| {
             let store = std::sync::Arc::clone(&store);
-            tokio::spawn(async move { try_append(&*store, vec![record("a", "one", "one")]).await[0].unwrap() })
+            tokio::spawn(
+                async move { try_append(&*store, vec![record("a", "one", "one")]).await[0].unwrap() },
+            )
         })
         .collect();
     let mut new = 0;
@@ -83,8 +120,15 @@ pub(crate) async fn an_id_is_unique_within_its_lane_only<B: Backend>(backend: B)
 
 pub(crate) async fn another_content_under_a_known_id_is_a_conflict<B: Backend>(backend: B) {
     let store = backend.open();
-    let results =
-        try_append(&*store, vec![record("a", "one", "x"), record("a", "one", "y"), record("a", "two", "z")]).await;
+    let results = try_append(
+        &*store,
+        vec![
+            record("a", "one", "x"),
+            record("a", "one", "y"),
+            record("a", "two", "z"),
+        ],
+    )
+    .await;
     assert!(results[0].is_ok());
     assert_eq!(results[1], Err(Refused::Conflict));
     assert!(results[2].is_ok(), "the others are taken on their own merits");
@@ -94,7 +138,14 @@ pub(crate) async fn an_atomic_call_is_taken_whole_or_not_at_all<B: Backend>(back
     let store = backend.open();
     append(&*store, &["known"]).await;
     let results = append_atomic(&*store, &[("x", "x"), ("known", "other"), ("y", "y")]).await;
-    assert_eq!(results, [Err(Refused::NotAlone), Err(Refused::Conflict), Err(Refused::NotAlone)]);
+    assert_eq!(
+        results,
+        [
+            Err(Refused::NotAlone),
+            Err(Refused::Conflict),
+            Err(Refused::NotAlone)
+        ]
+    );
     assert_eq!(store.books().lanes[0].1.accepted, 1);
     assert!(store.find(&lane("a"), "x").await.unwrap().is_none());
     let results = append_atomic(&*store, &[("x", "x"), ("known", "known"), ("y", "y")]).await;
@@ -116,11 +167,25 @@ pub(crate) async fn a_full_queue_refuses_new_records_and_knows_old_ones<B: Backe
     let store = backend.open();
     append(&*store, &["one", "two"]).await;
     assert_eq!(store.capacity().used_bytes, store.capacity().max_bytes);
-    let results = try_append(&*store, vec![record("a", "six", "six"), record("a", "one", "one")]).await;
-    assert!(matches!(results[0], Err(Refused::Full { used_bytes: 518, capacity_bytes: 518, requested_bytes: 259 })));
+    let results = try_append(
+        &*store,
+        vec![record("a", "six", "six"), record("a", "one", "one")],
+    )
+    .await;
+    assert!(matches!(
+        results[0],
+        Err(Refused::Full {
+            used_bytes: 518,
+            capacity_bytes: 518,
+            requested_bytes: 259
+        })
+    ));
     assert!(results[1].unwrap().duplicate);
     let atomic = append_atomic(&*store, &[("p", "p"), ("one", "one")]).await;
-    assert!(matches!(atomic[..], [Err(Refused::Full { .. }), Err(Refused::NotAlone)]));
+    assert!(matches!(
+        atomic[..],
+        [Err(Refused::Full { .. }), Err(Refused::NotAlone)]
+    ));
     let claimed = claim(&*store, 1, 1).await;
     settle(&*store, &claimed.leases[0], delivered(2)).await;
     append(&*store, &["six"]).await;
@@ -139,21 +204,45 @@ pub(crate) async fn an_unknown_lane_is_refused<B: Backend>(backend: B) {
 
 pub(crate) async fn a_durability_that_is_not_on_offer_is_refused<B: Backend>(backend: B) {
     let store = backend.open();
-    let call = Append { records: vec![record("a", "one", "x")], durability: Durability::Replicated, atomic: false };
-    assert!(matches!(store.append(call).await, Err(AppendError::DurabilityNotOnOffer)));
+    let call = Append {
+        records: vec![record("a", "one", "x")],
+        durability: Durability::Replicated,
+        atomic: false,
+    };
+    assert!(matches!(
+        store.append(call).await,
+        Err(AppendError::DurabilityNotOnOffer)
+    ));
 }
 
 pub(crate) async fn a_closed_queue_answers_closed<B: Backend>(backend: B) {
     let store = backend.open();
     append(&*store, &["one"]).await;
     store.close().await;
-    let call = Append { records: vec![record("a", "two", "x")], durability: MEMORY, atomic: false };
+    let call = Append {
+        records: vec![record("a", "two", "x")],
+        durability: MEMORY,
+        atomic: false,
+    };
     assert!(matches!(store.append(call).await, Err(AppendError::Closed)));
     let max = std::num::NonZeroUsize::MIN;
-    assert!(matches!(store.claim(&lane("a"), max, UnixMillis(1)).await, Err(ClaimError::Closed)));
-    let settlement = Settlement { sequence: Sequence(1), claim: 1, disposition: Disposition::Release };
-    assert!(matches!(store.settle(vec![settlement]).await, Err(SettleError::Closed)));
+    assert!(matches!(
+        store.claim(&lane("a"), max, UnixMillis(1)).await,
+        Err(ClaimError::Closed)
+    ));
+    let settlement = Settlement {
+        sequence: Sequence(1),
+        claim: 1,
+        disposition: Disposition::Release,
+    };
+    assert!(matches!(
+        store.settle(vec![settlement]).await,
+        Err(SettleError::Closed)
+    ));
     assert!(matches!(store.ping().await, Err(ReadError::Closed)));
-    assert!(matches!(store.find(&lane("a"), "one").await, Err(ReadError::Closed)));
+    assert!(matches!(
+        store.find(&lane("a"), "one").await,
+        Err(ReadError::Closed)
+    ));
     store.close().await;
 }

@@ -9,8 +9,8 @@ use bytes::Bytes;
 use embeddables_queue::memory::{MemoryConfig, MemoryQueue};
 use embeddables_queue::sqlite::{SqliteConfig, SqliteQueue};
 use embeddables_queue::{
-    Append, Appended, Books, Claimed, Disposition, Durability, LaneName, Lease, NewRecord, Refused, RunningClock,
-    Settlement, Store, UnixMillis,
+    Append, Appended, Books, Claimed, Disposition, Durability, LaneName, Lease, NewRecord, Refused,
+    RunningClock, Settlement, Store, UnixMillis,
 };
 
 /// A clock that stands until it is moved.
@@ -19,7 +19,8 @@ pub(crate) struct TestClock(Arc<AtomicU64>);
 
 impl TestClock {
     pub(crate) fn advance(&self, by: Duration) {
-        self.0.fetch_add(u64::try_from(by.as_millis()).unwrap(), Ordering::SeqCst);
+        self.0
+            .fetch_add(u64::try_from(by.as_millis()).unwrap(), Ordering::SeqCst);
     }
 }
 
@@ -72,7 +73,10 @@ pub(crate) struct Sqlite {
 
 impl Default for Sqlite {
     fn default() -> Self {
-        Self { dir: tempfile::tempdir().unwrap(), settings: Settings::default() }
+        Self {
+            dir: tempfile::tempdir().unwrap(),
+            settings: Settings::default(),
+        }
     }
 }
 
@@ -85,7 +89,13 @@ impl Backend for Sqlite {
     }
 
     fn open(&self) -> Arc<SqliteQueue> {
-        let Settings { lanes, max_bytes, dedupe_window, dedupe_ids, clock } = self.settings.clone();
+        let Settings {
+            lanes,
+            max_bytes,
+            dedupe_window,
+            dedupe_ids,
+            clock,
+        } = self.settings.clone();
         let config = SqliteConfig {
             max_bytes,
             dedupe_window,
@@ -118,7 +128,13 @@ impl Backend for Memory {
     }
 
     fn open(&self) -> Arc<MemoryQueue> {
-        let Settings { lanes, max_bytes, dedupe_window, dedupe_ids, clock } = self.settings.clone();
+        let Settings {
+            lanes,
+            max_bytes,
+            dedupe_window,
+            dedupe_ids,
+            clock,
+        } = self.settings.clone();
         let config = MemoryConfig {
             max_bytes,
             dedupe_window,
@@ -150,19 +166,36 @@ pub(crate) fn record(lane_name: &str, id: &str, content: &str) -> NewRecord {
     }
 }
 
-pub(crate) async fn try_append(store: &impl Store, records: Vec<NewRecord>) -> Vec<Result<Appended, Refused>> {
+pub(crate) async fn try_append(
+    store: &impl Store,
+    records: Vec<NewRecord>,
+) -> Vec<Result<Appended, Refused>> {
     let durability = *store.durabilities().last().unwrap();
-    store.append(Append { records, durability, atomic: false }).await.unwrap()
+    store
+        .append(Append {
+            records,
+            durability,
+            atomic: false,
+        })
+        .await
+        .unwrap()
 }
 
 /// Appends records of lane `a` that must be new, each with its id for content.
 pub(crate) async fn append(store: &impl Store, ids: &[&str]) -> Vec<Appended> {
     let records = ids.iter().map(|id| record("a", id, id)).collect();
-    try_append(store, records).await.into_iter().map(Result::unwrap).collect()
+    try_append(store, records)
+        .await
+        .into_iter()
+        .map(Result::unwrap)
+        .collect()
 }
 
 pub(crate) async fn claim(store: &impl Store, max: usize, now: i64) -> Claimed {
-    store.claim(&lane("a"), NonZeroUsize::new(max).unwrap(), UnixMillis(now)).await.unwrap()
+    store
+        .claim(&lane("a"), NonZeroUsize::new(max).unwrap(), UnixMillis(now))
+        .await
+        .unwrap()
 }
 
 pub(crate) fn ids(leases: &[Lease]) -> Vec<&str> {
@@ -170,20 +203,34 @@ pub(crate) fn ids(leases: &[Lease]) -> Vec<&str> {
 }
 
 pub(crate) async fn settle(store: &impl Store, lease: &Lease, disposition: Disposition) {
-    let settlement = Settlement { sequence: lease.sequence, claim: lease.claim, disposition };
+    let settlement = Settlement {
+        sequence: lease.sequence,
+        claim: lease.claim,
+        disposition,
+    };
     store.settle(vec![settlement]).await.unwrap();
 }
 
 pub(crate) fn delivered(time: i64) -> Disposition {
-    Disposition::Delivered { time: UnixMillis(time), note: Bytes::from_static(b"receipt") }
+    Disposition::Delivered {
+        time: UnixMillis(time),
+        note: Bytes::from_static(b"receipt"),
+    }
 }
 
 pub(crate) fn wait(until: i64) -> Disposition {
-    Disposition::Wait { until: UnixMillis(until), progress: Bytes::from_static(b"progress") }
+    Disposition::Wait {
+        until: UnixMillis(until),
+        progress: Bytes::from_static(b"progress"),
+    }
 }
 
 pub(crate) fn dead(reason: &str) -> Disposition {
-    Disposition::DeadLetter { time: UnixMillis(5), reason: reason.into(), progress: Bytes::from_static(b"why") }
+    Disposition::DeadLetter {
+        time: UnixMillis(5),
+        reason: reason.into(),
+        progress: Bytes::from_static(b"why"),
+    }
 }
 
 /// Invariant 7, for every lane.

@@ -43,15 +43,43 @@ pub(crate) async fn invariant_4_an_open_lease_is_interrupted_after_a_restart<B: 
     settle(&*store, &second.leases[0], Disposition::Release).await;
     backend.kill(store);
     let store = backend.open();
-    assert!(store.find(&lane("a"), "leased").await.unwrap().unwrap().interrupted);
-    assert!(!store.find(&lane("a"), "waited").await.unwrap().unwrap().interrupted);
+    assert!(
+        store
+            .find(&lane("a"), "leased")
+            .await
+            .unwrap()
+            .unwrap()
+            .interrupted
+    );
+    assert!(
+        !store
+            .find(&lane("a"), "waited")
+            .await
+            .unwrap()
+            .unwrap()
+            .interrupted
+    );
     let claimed = claim(&*store, 10, 10).await;
-    let flags: Vec<_> = claimed.leases.iter().map(|lease| (&*lease.id, lease.interrupted)).collect();
+    let flags: Vec<_> = claimed
+        .leases
+        .iter()
+        .map(|lease| (&*lease.id, lease.interrupted))
+        .collect();
     assert_eq!(flags, [("leased", true), ("untouched", false), ("waited", false)]);
     settle(&*store, &claimed.leases[0], wait(11)).await;
     let again = claim(&*store, 1, 12).await;
-    assert_eq!((ids(&again.leases), again.leases[0].interrupted), (vec!["leased"], false));
-    assert!(!store.find(&lane("a"), "leased").await.unwrap().unwrap().interrupted);
+    assert_eq!(
+        (ids(&again.leases), again.leases[0].interrupted),
+        (vec!["leased"], false)
+    );
+    assert!(
+        !store
+            .find(&lane("a"), "leased")
+            .await
+            .unwrap()
+            .unwrap()
+            .interrupted
+    );
 }
 
 pub(crate) async fn a_released_or_settled_record_is_not_interrupted_after_a_restart<B: Backend>(backend: B) {
@@ -66,7 +94,11 @@ pub(crate) async fn a_released_or_settled_record_is_not_interrupted_after_a_rest
     backend.kill(store);
     let store = backend.open();
     let claimed = claim(&*store, 3, 1).await;
-    let flags: Vec<_> = claimed.leases.iter().map(|lease| (&*lease.id, lease.interrupted)).collect();
+    let flags: Vec<_> = claimed
+        .leases
+        .iter()
+        .map(|lease| (&*lease.id, lease.interrupted))
+        .collect();
     assert_eq!(flags, [("released", false), ("open", true)]);
 }
 
@@ -121,7 +153,20 @@ pub(crate) async fn a_claim_says_whether_more_is_due_and_when_the_next_is<B: Bac
     let due = claim(&*store, 1, 60).await;
     assert_eq!((ids(&due.leases), due.more), (vec!["one"], true));
     let last = claim(&*store, 1, 60).await;
-    assert_eq!((ids(&last.leases), last.more, last.next_due), (vec!["two"], false, None));
+    assert_eq!(
+        (ids(&last.leases), last.more, last.next_due),
+        (vec!["two"], false, None)
+    );
+}
+
+pub(crate) async fn more_is_due_also_where_new_records_fill_the_claim<B: Backend>(backend: B) {
+    let store = backend.open();
+    append(&*store, &["waiting"]).await;
+    settle(&*store, &claim(&*store, 1, 1).await.leases[0], wait(10)).await;
+    append(&*store, &["new"]).await;
+    let claimed = claim(&*store, 1, 10).await;
+    assert_eq!((ids(&claimed.leases), claimed.more), (vec!["new"], true));
+    assert_eq!(ids(&claim(&*store, 1, 10).await.leases), ["waiting"]);
 }
 
 pub(crate) async fn a_wait_in_the_past_is_due_at_once<B: Backend>(backend: B) {
@@ -140,7 +185,10 @@ pub(crate) async fn a_clock_that_jumps_back_loses_no_waiting_record<B: Backend>(
     append(&*store, &["one", "two"]).await;
     let claimed = claim(&*store, 2, 1_000_000).await;
     settle(&*store, &claimed.leases[0], wait(2_000_000)).await;
-    assert!(claim(&*store, 2, 3_000_000).await.leases.len() == 1, "the clock was ahead");
+    assert!(
+        claim(&*store, 2, 3_000_000).await.leases.len() == 1,
+        "the clock was ahead"
+    );
     settle(&*store, &claimed.leases[1], wait(500)).await;
     let back = claim(&*store, 2, 600).await;
     assert_eq!(ids(&back.leases), ["two"]);
@@ -154,7 +202,11 @@ pub(crate) async fn a_released_record_comes_back_as_it_was<B: Backend>(backend: 
     settle(&*store, &claimed.leases[0], Disposition::Release).await;
     assert_eq!(store.books().lanes, before.lanes);
     let claimed = claim(&*store, 1, 1).await;
-    assert_eq!(ids(&claimed.leases), ["one"], "it goes before those that came later");
+    assert_eq!(
+        ids(&claimed.leases),
+        ["one"],
+        "it goes before those that came later"
+    );
     settle(&*store, &claimed.leases[0], wait(10)).await;
     let waiting = claim(&*store, 2, 20).await;
     assert_eq!(ids(&waiting.leases), ["two", "one"]);
@@ -179,7 +231,11 @@ pub(crate) async fn age_is_running_time_and_survives_restarts<B: Backend>(mut ba
     }
     clock.advance(Duration::from_secs(7));
     let claimed = claim(&*store, 1, 1).await;
-    assert_eq!(claimed.leases[0].age, Duration::from_secs(17), "down time does not count");
+    assert_eq!(
+        claimed.leases[0].age,
+        Duration::from_secs(17),
+        "down time does not count"
+    );
 }
 
 pub(crate) async fn whoever_waits_for_a_lane_is_woken<B: Backend>(backend: B) {
@@ -195,8 +251,13 @@ pub(crate) async fn whoever_waits_for_a_lane_is_woken<B: Backend>(backend: B) {
     ready.notified().await;
     let claimed = claim(&*store, 1, 100).await;
     settle(&*store, &claimed.leases[0], dead("r")).await;
-    let take_as = embeddables_queue::TakeAs::Replay { progress: bytes::Bytes::new() };
-    assert_eq!(store.take(&[claimed.leases[0].sequence], take_as).await.unwrap(), 1);
+    let take_as = embeddables_queue::TakeAs::Replay {
+        progress: bytes::Bytes::new(),
+    };
+    assert_eq!(
+        store.take(&[claimed.leases[0].sequence], take_as).await.unwrap(),
+        1
+    );
     ready.notified().await;
 }
 

@@ -51,6 +51,7 @@ conformance! {
         an_interruption_outlives_a_release_and_another_restart,
         never_tried_records_come_first_then_waiting_ones_by_due_time,
         a_claim_says_whether_more_is_due_and_when_the_next_is,
+        more_is_due_also_where_new_records_fill_the_claim,
         a_wait_in_the_past_is_due_at_once,
         a_clock_that_jumps_back_loses_no_waiting_record,
         a_released_record_comes_back_as_it_was,

@@ -10,7 +10,9 @@ use crate::backend::{
 };
 
 fn replay() -> TakeAs {
-    TakeAs::Replay { progress: Bytes::from_static(b"nonce") }
+    TakeAs::Replay {
+        progress: Bytes::from_static(b"nonce"),
+    }
 }
 
 fn discard() -> TakeAs {
@@ -30,7 +32,10 @@ pub(crate) async fn invariant_5_a_settlement_moves_record_ledger_and_books_toget
     assert_eq!(entry.state, EntryState::Delivered { time: UnixMillis(2) });
     assert_eq!(&entry.progress[..], b"receipt");
     let outcomes = store.outcomes(0, 10).await.unwrap();
-    assert_eq!((outcomes.len(), outcomes[0].kind, &outcomes[0].note[..]), (1, OutcomeKind::Delivered, &b"receipt"[..]));
+    assert_eq!(
+        (outcomes.len(), outcomes[0].kind, &outcomes[0].note[..]),
+        (1, OutcomeKind::Delivered, &b"receipt"[..])
+    );
     let books = &store.books().lanes[0].1;
     assert_eq!((books.accepted, books.delivered, books.ready), (1, 1, 0));
     assert_eq!(store.capacity().used_bytes, 0);
@@ -46,12 +51,29 @@ pub(crate) async fn invariant_7_books_balance_through_everything<B: Backend>(bac
         settle(&*store, lease, disposition).await;
         check_balance(&store.books());
     }
-    assert_eq!(store.take(&[claimed.leases[2].sequence], replay()).await.unwrap(), 1);
+    assert_eq!(
+        store.take(&[claimed.leases[2].sequence], replay()).await.unwrap(),
+        1
+    );
     check_balance(&store.books());
-    assert_eq!(store.take(&[claimed.leases[3].sequence], discard()).await.unwrap(), 1);
+    assert_eq!(
+        store
+            .take(&[claimed.leases[3].sequence], discard())
+            .await
+            .unwrap(),
+        1
+    );
     check_balance(&store.books());
     let books = store.books().lanes[0].1.clone();
-    assert_eq!((books.accepted, books.delivered, books.dead_lettered, books.discarded), (6, 1, 0, 1));
+    assert_eq!(
+        (
+            books.accepted,
+            books.delivered,
+            books.dead_lettered,
+            books.discarded
+        ),
+        (6, 1, 0, 1)
+    );
     assert_eq!((books.ready, books.waiting), (3, 1));
     assert_eq!(books.dead_lettered_total, [("x".into(), 1), ("y".into(), 1)]);
 }
@@ -65,7 +87,11 @@ pub(crate) async fn a_settlement_under_another_claim_changes_nothing<B: Backend>
     for stale in [&old.leases[0], &old.leases[0]] {
         settle(&*store, stale, delivered(4)).await;
     }
-    let unknown = Settlement { sequence: Sequence(77), claim: 1, disposition: delivered(4) };
+    let unknown = Settlement {
+        sequence: Sequence(77),
+        claim: 1,
+        disposition: delivered(4),
+    };
     store.settle(vec![unknown]).await.unwrap();
     assert_eq!(store.books().lanes[0].1.delivered, 0);
     settle(&*store, &new.leases[0], delivered(4)).await;
@@ -86,11 +112,23 @@ pub(crate) async fn a_dead_letter_keeps_payload_reason_and_progress<B: Backend>(
     let letters = store.list(None, Sequence(0), 10).await.unwrap();
     assert_eq!(letters.len(), 1);
     let letter = &letters[0];
-    assert_eq!((&*letter.id, &*letter.reason, letter.time), ("one", "HTTP_400", UnixMillis(5)));
-    assert_eq!((&letter.payload[..], &letter.progress[..]), (&b"one"[..], &b"why"[..]));
-    assert_eq!((letter.order_key, letter.accept_time), ([7; 16], UnixMillis(1_000)));
+    assert_eq!(
+        (&*letter.id, &*letter.reason, letter.time),
+        ("one", "HTTP_400", UnixMillis(5))
+    );
+    assert_eq!(
+        (&letter.payload[..], &letter.progress[..]),
+        (&b"one"[..], &b"why"[..])
+    );
+    assert_eq!(
+        (letter.order_key, letter.accept_time),
+        ([7; 16], UnixMillis(1_000))
+    );
     let outcome = &store.outcomes(0, 10).await.unwrap()[0];
-    assert_eq!((outcome.kind, &*outcome.reason), (OutcomeKind::DeadLettered, "HTTP_400"));
+    assert_eq!(
+        (outcome.kind, &*outcome.reason),
+        (OutcomeKind::DeadLettered, "HTTP_400")
+    );
     let repeat = try_append(&*store, vec![record("a", "one", "one")]).await[0].unwrap();
     assert!(repeat.duplicate);
 }
@@ -102,12 +140,18 @@ pub(crate) async fn a_replayed_dead_letter_is_the_newest_record_with_its_old_id<
     settle(&*store, &claimed.leases[0], dead("r")).await;
     assert_eq!(store.take(&[first[0].sequence], replay()).await.unwrap(), 1);
     let entry = store.find(&lane("a"), "one").await.unwrap().unwrap();
-    assert_eq!((entry.state, &entry.progress[..]), (EntryState::Ready, &b"nonce"[..]));
+    assert_eq!(
+        (entry.state, &entry.progress[..]),
+        (EntryState::Ready, &b"nonce"[..])
+    );
     assert!(entry.sequence > first[1].sequence);
     let claimed = claim(&*store, 5, 1).await;
     assert_eq!(ids(&claimed.leases), ["two", "one"]);
     let lease = &claimed.leases[1];
-    assert_eq!((&lease.progress[..], &lease.payload[..]), (&b"nonce"[..], &b"one"[..]));
+    assert_eq!(
+        (&lease.progress[..], &lease.payload[..]),
+        (&b"nonce"[..], &b"one"[..])
+    );
     assert_eq!(lease.accept_time, UnixMillis(1_000));
     let repeat = try_append(&*store, vec![record("a", "one", "one")]).await[0].unwrap();
     assert!(repeat.duplicate && repeat.sequence == entry.sequence);
@@ -126,7 +170,10 @@ pub(crate) async fn a_discarded_dead_letter_frees_its_id<B: Backend>(backend: B)
     assert_eq!(entry.state, EntryState::Discarded { time: UnixMillis(9) });
     let again = try_append(&*store, vec![record("a", "one", "another content")]).await[0].unwrap();
     assert!(!again.duplicate && again.sequence > first.sequence);
-    assert_eq!(store.find(&lane("a"), "one").await.unwrap().unwrap().state, EntryState::Ready);
+    assert_eq!(
+        store.find(&lane("a"), "one").await.unwrap().unwrap().state,
+        EntryState::Ready
+    );
     check_balance(&store.books());
 }
 
@@ -135,7 +182,12 @@ pub(crate) async fn taking_what_is_not_there_counts_nothing<B: Backend>(backend:
     let first = append(&*store, &["one", "two"]).await;
     let claimed = claim(&*store, 1, 1).await;
     settle(&*store, &claimed.leases[0], dead("r")).await;
-    let asked = [first[0].sequence, first[0].sequence, first[1].sequence, Sequence(99)];
+    let asked = [
+        first[0].sequence,
+        first[0].sequence,
+        first[1].sequence,
+        Sequence(99),
+    ];
     assert_eq!(store.take(&asked, discard()).await.unwrap(), 1);
     assert_eq!(store.take(&asked, replay()).await.unwrap(), 0);
     assert_eq!(store.take(&[], replay()).await.unwrap(), 0);
@@ -148,11 +200,22 @@ pub(crate) async fn settling_works_when_the_queue_is_full<B: Backend>(mut backen
     append(&*store, &["one"]).await;
     let claimed = claim(&*store, 1, 1).await;
     let progress = Bytes::from(vec![1; 10_000]);
-    settle(&*store, &claimed.leases[0], Disposition::Wait { until: UnixMillis(2), progress }).await;
+    settle(
+        &*store,
+        &claimed.leases[0],
+        Disposition::Wait {
+            until: UnixMillis(2),
+            progress,
+        },
+    )
+    .await;
     assert_eq!(store.capacity().used_bytes, 256 + 3 + 10_000);
     let claimed = claim(&*store, 1, 3).await;
     settle(&*store, &claimed.leases[0], dead("r")).await;
-    assert_eq!(store.take(&[claimed.leases[0].sequence], replay()).await.unwrap(), 1);
+    assert_eq!(
+        store.take(&[claimed.leases[0].sequence], replay()).await.unwrap(),
+        1
+    );
     let claimed = claim(&*store, 1, 3).await;
     settle(&*store, &claimed.leases[0], delivered(4)).await;
     assert_eq!(store.capacity().used_bytes, 0);

@@ -29,7 +29,9 @@ impl FromStr for Address {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let wrong = |what: &str| {
-            format!("`{text}` is not the address of a sidecar: {what}; write for example 127.0.0.1:8471 or unix:/run/sidecar.sock")
+            format!(
+                "`{text}` is not the address of a sidecar: {what}; write for example 127.0.0.1:8471 or unix:/run/sidecar.sock"
+            )
         };
         if let Some(path) = text.strip_prefix("unix:") {
             let path = path.strip_prefix("//").unwrap_or(path);
@@ -44,7 +46,9 @@ impl FromStr for Address {
         let authority = text.strip_prefix("http://").unwrap_or(text).trim_end_matches('/');
         match authority.parse::<http::uri::Authority>() {
             Ok(parsed) if parsed.port().is_none() => Err(wrong("it has no port")),
-            Ok(parsed) if parsed.port_u16().is_none() || parsed.host().is_empty() || authority.contains('@') => {
+            Ok(parsed)
+                if parsed.port_u16().is_none() || parsed.host().is_empty() || authority.contains('@') =>
+            {
                 Err(wrong("it is no host and port"))
             }
             Ok(_) => Ok(Self::Tcp(authority.to_owned())),
@@ -98,13 +102,29 @@ mod tests {
         assert_eq!("127.0.0.1:8471".parse(), tcp("127.0.0.1:8471"));
         assert_eq!("http://sidecar:8471/".parse(), tcp("sidecar:8471"));
         assert_eq!("[::1]:8471".parse(), tcp("[::1]:8471"));
-        assert_eq!("unix:/run/s.sock".parse(), Ok(Address::Unix("/run/s.sock".into())));
-        assert_eq!("unix:///run/s.sock".parse(), Ok(Address::Unix("/run/s.sock".into())));
+        assert_eq!(
+            "unix:/run/s.sock".parse(),
+            Ok(Address::Unix("/run/s.sock".into()))
+        );
+        assert_eq!(
+            "unix:///run/s.sock".parse(),
+            Ok(Address::Unix("/run/s.sock".into()))
+        );
     }
 
     #[test]
     fn what_is_no_address_is_told_with_an_example() {
-        for text in ["", "localhost", ":8471", "localhost:port", "https://x:1", "unix:", "a b:1", "user@host:1", "host:99999"] {
+        for text in [
+            "",
+            "localhost",
+            ":8471",
+            "localhost:port",
+            "https://x:1",
+            "unix:",
+            "a b:1",
+            "user@host:1",
+            "host:99999",
+        ] {
             let error = text.parse::<Address>().unwrap_err();
             assert!(error.contains("127.0.0.1:8471"), "{text}: {error}");
         }
@@ -115,7 +135,12 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let address = Address::Unix(directory.path().join("none.sock"));
         let failure = address.connect().await.unwrap_err();
-        assert!(failure.to_string().contains("`embeddables-sidecar serve` or `dev`"), "{failure}");
+        assert!(
+            failure
+                .to_string()
+                .contains("`embeddables-sidecar serve` or `dev`"),
+            "{failure}"
+        );
         assert_eq!(failure.exit_code(), 1);
     }
 }

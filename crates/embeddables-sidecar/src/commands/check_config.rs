@@ -7,7 +7,10 @@ use crate::config::{self, LoadOptions};
 
 /// Checks the configuration as `serve` would, and prints what is in force.
 pub(super) fn check_config(global: &Global, printer: &mut Printer) -> Result<u8, Failure> {
-    let options = LoadOptions { file: global.config.clone(), ..LoadOptions::default() };
+    let options = LoadOptions {
+        file: global.config.clone(),
+        ..LoadOptions::default()
+    };
     let loaded = config::load(&options, std::env::vars_os())?;
     match global.output {
         OutputFormat::Text => printer.text(&config::report_toml(&loaded))?,

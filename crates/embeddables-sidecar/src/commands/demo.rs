@@ -8,8 +8,8 @@ use std::time::Duration;
 use embeddables_mock::{Entry, FaultScript, Mock, Settings, Step};
 use embeddables_proto::events::v1::events_service_client::EventsServiceClient;
 use embeddables_proto::events::v1::{
-    Event, EventStatus, GetEventRequest, Identifier, PublishEventsRequest, PublishResult, State, StructuredPayload, event,
-    identifier, publish_result,
+    Event, EventStatus, GetEventRequest, Identifier, PublishEventsRequest, PublishResult, State,
+    StructuredPayload, event, identifier, publish_result,
 };
 use tokio::time::{Instant, sleep};
 use tonic::transport::Channel;
@@ -52,10 +52,15 @@ pub(super) async fn demo(
     output: OutputFormat,
     printer: &mut Printer,
 ) -> Result<u8, Failure> {
-    let grpc = addresses.grpc.ok_or_else(|| Failure::new("the demonstration needs `listen.grpc`"))?;
+    let grpc = addresses
+        .grpc
+        .ok_or_else(|| Failure::new("the demonstration needs `listen.grpc`"))?;
     let mut client = Address::Tcp(grpc.to_string()).events_service().await?;
     prepare(mock)?;
-    eprintln!("The sidecar listens on {grpc}, a mock of the events API on {}. Publishing over gRPC:\n", mock.url());
+    eprintln!(
+        "The sidecar listens on {grpc}, a mock of the events API on {}. Publishing over gRPC:\n",
+        mock.url()
+    );
 
     let deadline = Instant::now() + DEADLINE;
     let (rejected, others) = acts();
@@ -77,15 +82,23 @@ pub(super) async fn demo(
         is_as_expected &= tell(act, fate, output, printer)?;
     }
     let counts = mock.counts();
-    let delivered_count = acts.iter().filter(|act| act.expected_state == "delivered").count();
+    let delivered_count = acts
+        .iter()
+        .filter(|act| act.expected_state == "delivered")
+        .count();
     if counts.created != delivered_count as u64 {
-        eprintln!("unexpected: the mock created {} events, not {delivered_count}", counts.created);
+        eprintln!(
+            "unexpected: the mock created {} events, not {delivered_count}",
+            counts.created
+        );
         is_as_expected = false;
     }
     eprintln!("\nEvery request that the mock received, the attempts that failed too:");
     match output {
         OutputFormat::Text => printer.line(format!("mock received {}", counts.requests))?,
-        OutputFormat::Json => printer.line(serde_json::json!({ "mock_received": counts.requests }).to_string())?,
+        OutputFormat::Json => {
+            printer.line(serde_json::json!({ "mock_received": counts.requests }).to_string())?
+        }
     }
     Ok(if is_as_expected { 0 } else { Failure::FAILED })
 }
@@ -100,11 +113,15 @@ fn prepare(mock: &Mock) -> Result<(), Failure> {
     };
     let settings = Settings {
         keys: [(PROJECT.to_owned(), vec![API_KEY.to_owned()])].into(),
-        entries: vec![entry("email", KNOWN_USER.into()), entry("member_no", KNOWN_NUMBER.into())],
+        entries: vec![
+            entry("email", KNOWN_USER.into()),
+            entry("member_no", KNOWN_NUMBER.into()),
+        ],
         any_entry: Some(false),
         ..Settings::default()
     };
-    mock.configure(settings).map_err(|error| Failure::new(format!("the mock takes no settings: {error}")))
+    mock.configure(settings)
+        .map_err(|error| Failure::new(format!("the mock takes no settings: {error}")))
 }
 
 /// The event that upstream rejects, and the others.
@@ -114,7 +131,10 @@ fn acts() -> (Act, Vec<Act>) {
         event_id: id.to_owned(),
         embeddable_id: EMBEDDABLE.to_owned(),
         name: "visit_completed".to_owned(),
-        identifier: Some(Identifier { key: key.to_owned(), value: Some(value) }),
+        identifier: Some(Identifier {
+            key: key.to_owned(),
+            value: Some(value),
+        }),
         properties: Some(event::Properties::Payload(StructuredPayload {
             metrics: [("amount".to_owned(), 49.5)].into(),
             dimensions: [("currency".to_owned(), "EUR".to_owned())].into(),
@@ -136,13 +156,21 @@ fn acts() -> (Act, Vec<Act>) {
             expected_reason: None,
         },
         Act {
-            event: event("demo-double-encoded", "email", StringValue(format!("\"{KNOWN_USER}\""))),
+            event: event(
+                "demo-double-encoded",
+                "email",
+                StringValue(format!("\"{KNOWN_USER}\"")),
+            ),
             explanation: "its identifier was made JSON already, which would match nobody: refused in the call itself",
             expected_state: "refused",
             expected_reason: Some("IDENTIFIER_DOUBLE_ENCODED"),
         },
         Act {
-            event: event("demo-unknown-user", "email", StringValue("grace@example.com".to_owned())),
+            event: event(
+                "demo-unknown-user",
+                "email",
+                StringValue("grace@example.com".to_owned()),
+            ),
             explanation: "its user is not known upstream, perhaps not yet: tried again in 10 s, 1 min, 5 min …",
             expected_state: "waiting",
             expected_reason: Some("ENTRY_NOT_FOUND"),
@@ -164,8 +192,14 @@ async fn play(
     deadline: Instant,
 ) -> Result<Vec<Fate>, Failure> {
     let events = acts.iter().map(|act| act.event.clone()).collect();
-    let request = PublishEventsRequest { events, ..PublishEventsRequest::default() };
-    let answer = client.publish_events(request).await.map_err(|error| Failure::new(status::describe(&error)))?;
+    let request = PublishEventsRequest {
+        events,
+        ..PublishEventsRequest::default()
+    };
+    let answer = client
+        .publish_events(request)
+        .await
+        .map_err(|error| Failure::new(status::describe(&error)))?;
     let mut fates = Vec::new();
     for (act, result) in acts.iter().zip(answer.into_inner().results) {
         fates.push(match refusal(result) {
@@ -180,17 +214,34 @@ fn refusal(result: PublishResult) -> Option<Fate> {
     match result.result {
         Some(publish_result::Result::Refusal(refusal)) => {
             // What is wrong with the event says more than that something is.
-            let reason = refusal.violations.into_iter().next().map_or(refusal.reason, |violation| violation.reason);
-            Some(Fate { state: "refused".to_owned(), reason })
+            let reason = refusal
+                .violations
+                .into_iter()
+                .next()
+                .map_or(refusal.reason, |violation| violation.reason);
+            Some(Fate {
+                state: "refused".to_owned(),
+                reason,
+            })
         }
         _ => None,
     }
 }
 
-async fn wait_for(client: &mut EventsServiceClient<Channel>, act: &Act, deadline: Instant) -> Result<Fate, Failure> {
+async fn wait_for(
+    client: &mut EventsServiceClient<Channel>,
+    act: &Act,
+    deadline: Instant,
+) -> Result<Fate, Failure> {
     loop {
-        let request = GetEventRequest { event_id: act.event.event_id.clone(), ..GetEventRequest::default() };
-        let answer = client.get_event(request).await.map_err(|error| Failure::new(status::describe(&error)))?;
+        let request = GetEventRequest {
+            event_id: act.event.event_id.clone(),
+            ..GetEventRequest::default()
+        };
+        let answer = client
+            .get_event(request)
+            .await
+            .map_err(|error| Failure::new(status::describe(&error)))?;
         let fate = fate(&answer.into_inner().status.unwrap_or_default());
         if fate.state == act.expected_state || Instant::now() >= deadline {
             return Ok(fate);
@@ -204,7 +255,10 @@ fn fate(found: &EventStatus) -> Fate {
         State::Delivered => String::new(),
         _ => found.reason.clone(),
     };
-    Fate { state: render::state_name(found.state()), reason }
+    Fate {
+        state: render::state_name(found.state()),
+        reason,
+    }
 }
 
 /// Prints an event's line; returns whether it is as it should be.
@@ -214,13 +268,18 @@ fn tell(act: &Act, fate: &Fate, output: OutputFormat, printer: &mut Printer) -> 
     eprintln!("{id}: {}", act.explanation);
     match output {
         OutputFormat::Text => printer.line(format!("{id} {} {reason}", fate.state))?,
-        OutputFormat::Json => printer
-            .line(serde_json::json!({ "event_id": id, "state": fate.state, "reason": fate.reason }).to_string())?,
+        OutputFormat::Json => printer.line(
+            serde_json::json!({ "event_id": id, "state": fate.state, "reason": fate.reason }).to_string(),
+        )?,
     }
-    let is_expected =
-        fate.state == act.expected_state && act.expected_reason.is_none_or(|expected| expected == fate.reason);
+    let is_expected = fate.state == act.expected_state
+        && act.expected_reason.is_none_or(|expected| expected == fate.reason);
     if !is_expected {
-        eprintln!("unexpected: it should be {} {}", act.expected_state, act.expected_reason.unwrap_or("-"));
+        eprintln!(
+            "unexpected: it should be {} {}",
+            act.expected_state,
+            act.expected_reason.unwrap_or("-")
+        );
     }
     Ok(is_expected)
 }
@@ -236,9 +295,16 @@ mod tests {
     fn a_line_has_id_state_and_reason_or_a_dash() {
         let (_, acts) = acts();
         let (mut printer, memory) = to_memory();
-        let delivered = fate(&EventStatus { state: State::Delivered.into(), ..EventStatus::default() });
+        let delivered = fate(&EventStatus {
+            state: State::Delivered.into(),
+            ..EventStatus::default()
+        });
         assert!(tell(&acts[0], &delivered, OutputFormat::Text, &mut printer).unwrap());
-        let waiting = EventStatus { state: State::Waiting.into(), reason: "ENTRY_NOT_FOUND".to_owned(), ..EventStatus::default() };
+        let waiting = EventStatus {
+            state: State::Waiting.into(),
+            reason: "ENTRY_NOT_FOUND".to_owned(),
+            ..EventStatus::default()
+        };
         assert!(tell(&acts[3], &fate(&waiting), OutputFormat::Text, &mut printer).unwrap());
         assert!(!tell(&acts[3], &delivered, OutputFormat::Text, &mut printer).unwrap());
         assert_eq!(
@@ -249,9 +315,22 @@ mod tests {
 
     #[test]
     fn a_refusal_is_told_by_its_violation() {
-        let violation = Violation { reason: "IDENTIFIER_DOUBLE_ENCODED".to_owned(), ..Violation::default() };
-        let result = Refusal { reason: "INVALID_EVENT".to_owned(), violations: vec![violation], ..Refusal::default() };
-        let fate = refusal(PublishResult { result: Some(publish_result::Result::Refusal(result)) }).unwrap();
-        assert_eq!((fate.state.as_str(), fate.reason.as_str()), ("refused", "IDENTIFIER_DOUBLE_ENCODED"));
+        let violation = Violation {
+            reason: "IDENTIFIER_DOUBLE_ENCODED".to_owned(),
+            ..Violation::default()
+        };
+        let result = Refusal {
+            reason: "INVALID_EVENT".to_owned(),
+            violations: vec![violation],
+            ..Refusal::default()
+        };
+        let fate = refusal(PublishResult {
+            result: Some(publish_result::Result::Refusal(result)),
+        })
+        .unwrap();
+        assert_eq!(
+            (fate.state.as_str(), fate.reason.as_str()),
+            ("refused", "IDENTIFIER_DOUBLE_ENCODED")
+        );
     }
 }

@@ -75,7 +75,9 @@ pub(super) async fn dev(args: &DevArgs, global: &Global, printer: &mut Printer) 
         }
         match global.output {
             OutputFormat::Json => printer.line(ready.to_json()?)?,
-            OutputFormat::Text => printer.text(&banner(&addresses, &mock.url(), &queue, directory.is_some()))?,
+            OutputFormat::Text => {
+                printer.text(&banner(&addresses, &mock.url(), &queue, directory.is_some()))?
+            }
         }
         printer.finish()?;
         stop_on_signal(running, signals).await
@@ -88,14 +90,22 @@ pub(super) async fn dev(args: &DevArgs, global: &Global, printer: &mut Printer) 
 /// The configuration without projects. The demonstration is the same everywhere: it takes nothing but the way to log.
 fn load(args: &DevArgs, global: &Global) -> Result<Loaded, Failure> {
     if !args.demo {
-        let options = LoadOptions { file: global.config.clone(), projects: ProjectUse::Ignored };
+        let options = LoadOptions {
+            file: global.config.clone(),
+            projects: ProjectUse::Ignored,
+        };
         return Ok(config::load(&options, std::env::vars_os())?);
     }
     if global.config.is_some() {
-        return Err(Failure::usage("`dev --demo` takes no --config: it is the same everywhere"));
+        return Err(Failure::usage(
+            "`dev --demo` takes no --config: it is the same everywhere",
+        ));
     }
     let is_log = |name: &OsString| name.to_string_lossy().starts_with("EMBEDDABLES_SIDECAR__LOG__");
-    let options = LoadOptions { file: None, projects: ProjectUse::Ignored };
+    let options = LoadOptions {
+        file: None,
+        projects: ProjectUse::Ignored,
+    };
     let mut loaded = config::load(&options, std::env::vars_os().filter(|(name, _)| is_log(name)))?;
     if *loaded.provenance.of("log.level") == Source::Default {
         // The demonstration explains itself; what it provokes would be logged as warnings.
@@ -105,7 +115,10 @@ fn load(args: &DevArgs, global: &Global) -> Result<Loaded, Failure> {
 }
 
 async fn start_mock(is_demo: bool) -> Result<Mock, Failure> {
-    let preferred = MockConfig { listen: MOCK_ADDRESS, ..MockConfig::default() };
+    let preferred = MockConfig {
+        listen: MOCK_ADDRESS,
+        ..MockConfig::default()
+    };
     let mock = match is_demo {
         true => Mock::start(MockConfig::default()).await,
         false => match Mock::start(preferred).await {
@@ -121,7 +134,8 @@ async fn start_mock(is_demo: bool) -> Result<Mock, Failure> {
 
 /// Makes the one project, served by the mock.
 fn add_project(loaded: &mut Loaded, mock: &Mock) -> Result<(), Failure> {
-    let failed = |error: &dyn std::error::Error| Failure::new(format!("cannot set up `{PROJECT}`: {}", chain(error)));
+    let failed =
+        |error: &dyn std::error::Error| Failure::new(format!("cannot set up `{PROJECT}`: {}", chain(error)));
     let id = ProjectId::parse(PROJECT).map_err(|error| failed(&error))?;
     loaded.config.upstream.url = mock.url();
     loaded.provenance.set("upstream.url", SOURCE);
@@ -142,9 +156,11 @@ fn add_project(loaded: &mut Loaded, mock: &Mock) -> Result<(), Failure> {
 fn choose_ports(loaded: &mut Loaded, is_demo: bool) -> Vec<String> {
     let listen = &mut loaded.config.listen;
     let mut notes = Vec::new();
-    for (key, address) in
-        [("listen.grpc", &mut listen.grpc), ("listen.http", &mut listen.http), ("listen.ops", &mut listen.ops)]
-    {
+    for (key, address) in [
+        ("listen.grpc", &mut listen.grpc),
+        ("listen.http", &mut listen.http),
+        ("listen.ops", &mut listen.ops),
+    ] {
         let ListenAddress::At(wanted) = *address else {
             continue;
         };
@@ -196,7 +212,10 @@ fn reachable(address: SocketAddr) -> SocketAddr {
 
 /// The way that this process was called, for commands that work when they are pasted.
 fn program() -> String {
-    let name = std::env::args_os().next().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let name = std::env::args_os()
+        .next()
+        .map(|name| name.to_string_lossy().into_owned())
+        .unwrap_or_default();
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/._-+".contains(&byte);
     match name.is_empty() || !name.bytes().all(is_plain) {
         true if name.is_empty() => "embeddables-sidecar".to_owned(),
@@ -208,13 +227,18 @@ fn program() -> String {
 /// Where everything listens, and what to try next.
 fn banner(addresses: &Addresses, mock: &str, queue: &std::path::Path, is_temporary: bool) -> String {
     let program = program();
-    let mut text = format!("The sidecar is ready for project {PROJECT}. Events go to a mock: nothing leaves this machine.\n\n");
+    let mut text = format!(
+        "The sidecar is ready for project {PROJECT}. Events go to a mock: nothing leaves this machine.\n\n"
+    );
     let mut push = |line: String| {
         text.push_str(&line);
         text.push('\n');
     };
     let grpc = addresses.grpc.map(reachable).map(|address| address.to_string());
-    let unix = addresses.grpc_unix.as_ref().map(|path| format!("unix:{}", path.display()));
+    let unix = addresses
+        .grpc_unix
+        .as_ref()
+        .map(|path| format!("unix:{}", path.display()));
     for address in grpc.iter().chain(&unix) {
         push(format!("  gRPC      {address}"));
     }
@@ -261,8 +285,15 @@ mod tests {
     use super::*;
 
     fn loaded(variables: &[(&str, &str)]) -> Loaded {
-        let options = LoadOptions { file: None, projects: ProjectUse::Ignored };
-        config::load(&options, variables.iter().map(|(name, value)| (name.into(), value.into()))).unwrap()
+        let options = LoadOptions {
+            file: None,
+            projects: ProjectUse::Ignored,
+        };
+        config::load(
+            &options,
+            variables.iter().map(|(name, value)| (name.into(), value.into())),
+        )
+        .unwrap()
     }
 
     #[test]
@@ -273,7 +304,10 @@ mod tests {
         by_default.config.listen.http = ListenAddress::At(address);
         let notes = choose_ports(&mut by_default, false);
         assert_eq!(by_default.config.listen.http.socket_address().unwrap().port(), 0);
-        assert!(notes.iter().any(|note| note.contains(&address.to_string())), "{notes:?}");
+        assert!(
+            notes.iter().any(|note| note.contains(&address.to_string())),
+            "{notes:?}"
+        );
 
         let mut configured = loaded(&[("EMBEDDABLES_SIDECAR__LISTEN__HTTP", &address.to_string())]);
         choose_ports(&mut configured, true);
@@ -299,7 +333,13 @@ mod tests {
             ops: Some(([127, 0, 0, 1], 3).into()),
         };
         let text = banner(&addresses, "http://127.0.0.1:4", "/tmp/q".as_ref(), true);
-        for part in ["127.0.0.1:1", "unix:/run/s.sock", "127.0.0.1:2/projects/pr_dev", "127.0.0.1:3/readyz", "127.0.0.1:4/_mock/counts"] {
+        for part in [
+            "127.0.0.1:1",
+            "unix:/run/s.sock",
+            "127.0.0.1:2/projects/pr_dev",
+            "127.0.0.1:3/readyz",
+            "127.0.0.1:4/_mock/counts",
+        ] {
             assert!(text.contains(part), "no {part} in {text}");
         }
         for body in [HTTP_BODY, GRPC_BODY] {

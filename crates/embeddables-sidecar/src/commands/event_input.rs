@@ -3,7 +3,7 @@
 //! # Invariants
 //! 1. A line that is no event is an item of its own, in its place; the others go on.
 //! 2. A batch is what has arrived, at most [`BATCH_EVENTS`] and about [`BATCH_BYTES`]: a slow pipe is not waited for.
-//! 3. Every event that is to be published has an id before it is first sent.
+//! 3. An event that is to be published ([`Items::with_ids`]) has an id before it is first sent.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
@@ -80,6 +80,7 @@ pub(super) struct Items {
     receiver: mpsc::Receiver<io::Result<Item>>,
     /// One that did not fit into the batch before.
     held_back: Option<Item>,
+    makes_ids: bool,
     default_project: Option<String>,
 }
 
@@ -90,12 +91,22 @@ impl EventInput {
         match &self.file {
             None => {
                 let event = self.single().map_err(Failure::usage)?;
-                sender.try_send(Ok(Item { line: None, event: Ok(event) })).map_err(|error| Failure::new(error.to_string()))?;
+                sender
+                    .try_send(Ok(Item {
+                        line: None,
+                        event: Ok(event),
+                    }))
+                    .map_err(|error| Failure::new(error.to_string()))?;
             }
             Some(path) if path.as_os_str() == "-" => spawn_reader(BufReader::new(io::stdin()), sender),
             Some(path) => spawn_reader(BufReader::new(open_file(path)?), sender),
         }
-        Ok(Items { receiver, held_back: None, default_project: self.project.clone() })
+        Ok(Items {
+            receiver,
+            held_back: None,
+            makes_ids: false,
+            default_project: self.project.clone(),
+        })
     }
 
     fn single(&self) -> Result<Event, String> {
@@ -110,7 +121,10 @@ impl EventInput {
             embeddable_id: self.embeddable.clone().unwrap_or_default(),
             name: self.name.clone().unwrap_or_default(),
             timestamp: self.timestamp.as_deref().map(parse_timestamp).transpose()?,
-            identifier: Some(Identifier { key: self.key.clone().unwrap_or_default(), value }),
+            identifier: Some(Identifier {
+                key: self.key.clone().unwrap_or_default(),
+                value,
+            }),
             properties: self.properties()?,
         })
     }
@@ -125,7 +139,9 @@ impl EventInput {
         let mut payload = StructuredPayload::default();
         for pair in &self.metric {
             let (name, number) = split_pair("--metric", pair)?;
-            let number = number.parse().map_err(|_| format!("--metric {name}: what follows `=` is no number"))?;
+            let number = number
+                .parse()
+                .map_err(|_| format!("--metric {name}: what follows `=` is no number"))?;
             payload.metrics.insert(name.to_owned(), number);
         }
         for pair in &self.dimension {
@@ -137,14 +153,40 @@ impl EventInput {
 }
 
 fn split_pair<'a>(argument: &str, pair: &'a str) -> Result<(&'a str, &'a str), String> {
-    pair.split_once('=').ok_or_else(|| format!("{argument}: expected NAME=VALUE"))
+    pair.split_once('=')
+        .ok_or_else(|| format!("{argument}: expected NAME=VALUE"))
 }
 
 fn open_file(path: &Path) -> Result<File, Failure> {
     File::open(path).map_err(|error| Failure::new(format!("`{}` cannot be read: {error}", path.display())))
 }
 
+impl Item {
+    /// What the event is called in results: its id, else its line.
+    pub(super) fn name(&self) -> String {
+        match (&self.event, self.line) {
+            (Ok(event), _) if !event.event_id.is_empty() => event.event_id.clone(),
+            (_, Some(line)) => format!("line {line}"),
+            (_, None) => "event".to_owned(),
+        }
+    }
+
+    /// The line, where the name does not tell it.
+    pub(super) fn line_beside_name(&self) -> Option<u64> {
+        let is_named = self.event.as_ref().is_ok_and(|event| !event.event_id.is_empty());
+        self.line.filter(|_| is_named)
+    }
+}
+
 impl Items {
+    /// Makes an id for each event that has none, so that it can be sent again safely.
+    pub(super) fn with_ids(self) -> Self {
+        Self {
+            makes_ids: true,
+            ..self
+        }
+    }
+
     /// The next batch in the order of the input; empty at its end. Waits for its first item only.
     ///
     /// # Errors
@@ -157,7 +199,8 @@ impl Items {
             None => self.receiver.recv().await,
         };
         while let Some(item) = next {
-            let mut item = item.map_err(|error| Failure::new(format!("the input cannot be read: {error}")))?;
+            let mut item =
+                item.map_err(|error| Failure::new(format!("the input cannot be read: {error}")))?;
             if let Ok(event) = &mut item.event {
                 self.complete(event);
                 bytes += event.encoded_len();
@@ -177,10 +220,14 @@ impl Items {
 
     /// Gives an event the id and the project that it lacks.
     fn complete(&self, event: &mut Event) {
-        if event.event_id.is_empty() {
+        if self.makes_ids && event.event_id.is_empty() {
             event.event_id = Uuid::now_v7().to_string();
         }
-        if let Some(project) = self.default_project.as_ref().filter(|_| event.project_id.is_empty()) {
+        if let Some(project) = self
+            .default_project
+            .as_ref()
+            .filter(|_| event.project_id.is_empty())
+        {
             event.project_id.clone_from(project);
         }
     }
@@ -196,7 +243,10 @@ fn spawn_reader(mut reader: impl BufRead + Send + 'static, sender: mpsc::Sender<
                 Ok(None) => return,
                 Ok(Some(line)) if line.iter().all(u8::is_ascii_whitespace) => {}
                 Ok(Some(line)) => {
-                    let item = Item { line: Some(number), event: read_event(&line) };
+                    let item = Item {
+                        line: Some(number),
+                        event: read_event(&line),
+                    };
                     if sender.blocking_send(Ok(item)).is_err() {
                         return;
                     }
@@ -215,7 +265,8 @@ fn read_event(line: &[u8]) -> Result<Event, String> {
     if line.len() as u64 > LONGEST_LINE_BYTES {
         return Err("it is longer than 16 MiB".to_owned());
     }
-    let text = std::str::from_utf8(line).map_err(|error| format!("not valid UTF-8, byte {}", error.valid_up_to() + 1))?;
+    let text = std::str::from_utf8(line)
+        .map_err(|error| format!("not valid UTF-8, byte {}", error.valid_up_to() + 1))?;
     parse_line(text)
 }
 
@@ -242,7 +293,12 @@ mod tests {
     async fn batches(input: impl Into<Vec<u8>>) -> Vec<Vec<Item>> {
         let (sender, receiver) = mpsc::channel(2 * BATCH_EVENTS);
         spawn_reader(io::Cursor::new(input.into()), sender);
-        let mut items = Items { receiver, held_back: None, default_project: Some("pr_1".to_owned()) };
+        let mut items = Items {
+            receiver,
+            held_back: None,
+            makes_ids: true,
+            default_project: Some("pr_1".to_owned()),
+        };
         let mut batches = Vec::new();
         loop {
             let batch = items.next_batch().await.expect("can be read");
@@ -257,28 +313,50 @@ mod tests {
     async fn a_line_that_is_no_event_keeps_its_place_and_its_number() {
         let input = b"{\"event_id\":\"a\"}\n\n  \nnot json\n\xff\xfe\n{\"event_id\":\"b\"}".to_vec();
         let items: Vec<_> = batches(input).await.into_iter().flatten().collect();
-        let lines: Vec<_> = items.iter().map(|item| (item.line.unwrap(), item.event.is_ok())).collect();
+        let lines: Vec<_> = items
+            .iter()
+            .map(|item| (item.line.unwrap(), item.event.is_ok()))
+            .collect();
         assert_eq!(lines, [(1, true), (4, false), (5, false), (6, true)]);
         assert!(items[2].event.as_ref().unwrap_err().contains("UTF-8"));
     }
 
     #[tokio::test]
     async fn events_get_an_id_and_the_project_that_they_lack() {
-        let items: Vec<_> = batches("{}\n{\"event_id\":\"mine\",\"project_id\":\"pr_2\"}").await.into_iter().flatten().collect();
+        let items: Vec<_> = batches("{}\n{\"event_id\":\"mine\",\"project_id\":\"pr_2\"}")
+            .await
+            .into_iter()
+            .flatten()
+            .collect();
         let first = items[0].event.as_ref().unwrap();
-        assert_eq!(Uuid::parse_str(&first.event_id).map(|id| id.get_version_num()), Ok(7));
+        assert_eq!(
+            Uuid::parse_str(&first.event_id).map(|id| id.get_version_num()),
+            Ok(7)
+        );
         assert_eq!(first.project_id, "pr_1");
         let second = items[1].event.as_ref().unwrap();
-        assert_eq!((second.event_id.as_str(), second.project_id.as_str()), ("mine", "pr_2"));
+        assert_eq!(
+            (second.event_id.as_str(), second.project_id.as_str()),
+            ("mine", "pr_2")
+        );
     }
 
     #[tokio::test]
     async fn batches_are_bounded_in_events_and_in_bytes_and_keep_the_order() {
-        let small: String = (0..1201).map(|number| format!("{{\"event_id\":\"{number}\"}}\n")).collect();
+        let small: String = (0..1201)
+            .map(|number| format!("{{\"event_id\":\"{number}\"}}\n"))
+            .collect();
         let batches_of_small = batches(small).await;
         assert!(batches_of_small.iter().all(|batch| batch.len() <= BATCH_EVENTS));
-        let ids: Vec<_> = batches_of_small.into_iter().flatten().map(|item| item.event.unwrap().event_id).collect();
-        assert_eq!(ids, (0..1201).map(|number| number.to_string()).collect::<Vec<_>>());
+        let ids: Vec<_> = batches_of_small
+            .into_iter()
+            .flatten()
+            .map(|item| item.event.unwrap().event_id)
+            .collect();
+        assert_eq!(
+            ids,
+            (0..1201).map(|number| number.to_string()).collect::<Vec<_>>()
+        );
 
         let big = format!("{{\"props\": {{\"x\": \"{}\"}}}}\n", "x".repeat(1 << 20)).repeat(7);
         let batches_of_big = batches(big).await;
@@ -291,6 +369,9 @@ mod tests {
         let mut input = vec![b'x'; usize::try_from(LONGEST_LINE_BYTES).unwrap() + 10];
         input.extend_from_slice(b"\n{}");
         let items: Vec<_> = batches(input).await.into_iter().flatten().collect();
-        assert_eq!(items.iter().map(|item| item.event.is_ok()).collect::<Vec<_>>(), [false, true]);
+        assert_eq!(
+            items.iter().map(|item| item.event.is_ok()).collect::<Vec<_>>(),
+            [false, true]
+        );
     }
 }

@@ -85,8 +85,12 @@ pub(super) fn parse_value(json: &str) -> Result<identifier::Value, String> {
     use identifier::Value;
     let json = json.trim();
     match json.as_bytes().first() {
-        Some(b'"') => serde_json::from_str(json).map(Value::StringValue).map_err(|error| value_error(&error)),
-        Some(b't' | b'f') => serde_json::from_str(json).map(Value::BoolValue).map_err(|error| value_error(&error)),
+        Some(b'"') => serde_json::from_str(json)
+            .map(Value::StringValue)
+            .map_err(|error| value_error(&error)),
+        Some(b't' | b'f') => serde_json::from_str(json)
+            .map(Value::BoolValue)
+            .map_err(|error| value_error(&error)),
         Some(b'-' | b'0'..=b'9') if !json.contains(['.', 'e', 'E']) => {
             // Read once as JSON: `007` is a number to Rust only.
             serde_json::from_str::<&RawValue>(json).map_err(|error| value_error(&error))?;
@@ -94,9 +98,9 @@ pub(super) fn parse_value(json: &str) -> Result<identifier::Value, String> {
                 "the identifier's value is an integer beyond 64 bits: give it as a string if it is one upstream".to_owned()
             })
         }
-        Some(b'-' | b'0'..=b'9') => {
-            serde_json::from_str(json).map(Value::DoubleValue).map_err(|error| value_error(&error))
-        }
+        Some(b'-' | b'0'..=b'9') => serde_json::from_str(json)
+            .map(Value::DoubleValue)
+            .map_err(|error| value_error(&error)),
         _ => Err("the identifier's value must be a string, a number, true or false".to_owned()),
     }
 }
@@ -125,7 +129,9 @@ fn properties(
     match (props, props_json, payload) {
         (None, None, None) => Ok(None),
         // As text, not as a `Struct`: that would round integers beyond 2^53.
-        (Some(props), None, None) => props_text(props.get()).map(|text| Some(event::Properties::PropsJson(text))),
+        (Some(props), None, None) => {
+            props_text(props.get()).map(|text| Some(event::Properties::PropsJson(text)))
+        }
         (None, Some(text), None) => Ok(Some(event::Properties::PropsJson(text))),
         (None, None, Some(payload)) => Ok(Some(event::Properties::Payload(StructuredPayload {
             metrics: payload.metrics.0,
@@ -140,10 +146,17 @@ fn shape_error(error: &serde_json::Error) -> String {
     let text = error.to_string();
     let place = format!("column {}", error.column());
     if error.is_data() {
-        let message = text.rsplit_once(" at line ").map_or(text.as_str(), |(message, _)| message);
-        return match message.split_once("invalid type: ").or_else(|| message.split_once("invalid value: ")) {
+        let message = text
+            .rsplit_once(" at line ")
+            .map_or(text.as_str(), |(message, _)| message);
+        return match message
+            .split_once("invalid type: ")
+            .or_else(|| message.split_once("invalid value: "))
+        {
             Some((_, rest)) => {
-                let expected = rest.rsplit_once("expected ").map_or(rest, |(_, expected)| expected);
+                let expected = rest
+                    .rsplit_once("expected ")
+                    .map_or(rest, |(_, expected)| expected);
                 format!("{place}: expected {expected}")
             }
             None => format!("{place}: {message}"),
@@ -152,7 +165,9 @@ fn shape_error(error: &serde_json::Error) -> String {
     match error.is_eof() {
         true => "it ends too early: an event is one JSON object on one line".to_owned(),
         false => {
-            let message = text.rsplit_once(" at line ").map_or(text.as_str(), |(message, _)| message);
+            let message = text
+                .rsplit_once(" at line ")
+                .map_or(text.as_str(), |(message, _)| message);
             format!("not JSON, {place}: {message}")
         }
     }
@@ -228,14 +243,25 @@ mod tests {
 
     #[test]
     fn an_identifier_that_would_be_rounded_or_is_no_scalar_is_refused() {
-        for json in ["9223372036854775808", "1e999", "007", "null", "[1]", "{}", "", "tru", "NaN"] {
+        for json in [
+            "9223372036854775808",
+            "1e999",
+            "007",
+            "null",
+            "[1]",
+            "{}",
+            "",
+            "tru",
+            "NaN",
+        ] {
             assert!(parse_value(json).is_err(), "{json}");
         }
     }
 
     #[test]
     fn props_are_kept_to_the_byte() {
-        let event = parse_line(r#"{"props": {"n": 12345678901234567890, "x": 1.50, "x": 2}}"#).expect("is an event");
+        let event =
+            parse_line(r#"{"props": {"n": 12345678901234567890, "x": 1.50, "x": 2}}"#).expect("is an event");
         let expected = r#"{"n": 12345678901234567890, "x": 1.50, "x": 2}"#.to_owned();
         assert_eq!(event.properties, Some(event::Properties::PropsJson(expected)));
     }
@@ -263,8 +289,14 @@ mod tests {
         check_refused(r#"{"props": "{\"a\": \"CANARY\"}"}"#, &["`props_json`"]);
         check_refused(r#"{"props": {}, "props_json": "CANARY"}"#, &["only one of"]);
         check_refused(r#"{"timestamp": "CANARY"}"#, &["`timestamp`"]);
-        check_refused(r#"{"identifier": {"key": "k", "value": ["CANARY"]}}"#, &["a string, a number"]);
-        check_refused(r#"{"payload": {"metrics": {"CANARY": 1, "CANARY": 2}}}"#, &["twice"]);
+        check_refused(
+            r#"{"identifier": {"key": "k", "value": ["CANARY"]}}"#,
+            &["a string, a number"],
+        );
+        check_refused(
+            r#"{"payload": {"metrics": {"CANARY": 1, "CANARY": 2}}}"#,
+            &["twice"],
+        );
         check_refused(r#"{"payload": {"metrics": {"a": "CANARY"}}}"#, &["expected f64"]);
     }
 
@@ -275,35 +307,55 @@ mod tests {
             r#"{"embeddable_id": "flow_myexampleflow", "timestamp": "2022-01-01T00:00:00.000Z", "name": "my_custom_event", "props": {"my_prop": "my_val"}, "identifier": {"key": "email", "value": "test@test.com"}}"#,
         )
         .expect("documented example");
-        assert_eq!((event.embeddable_id.as_str(), event.name.as_str()), ("flow_myexampleflow", "my_custom_event"));
+        assert_eq!(
+            (event.embeddable_id.as_str(), event.name.as_str()),
+            ("flow_myexampleflow", "my_custom_event")
+        );
         assert_eq!(event.timestamp.map(|time| time.seconds), Some(1_640_995_200));
         let event = parse_line(
             r#"{"embeddable_id": "flow_a1", "timestamp": "2026-11-23T10:00:00.123456789Z", "name": "visit_completed", "identifier": {"key": "member_no", "value": 9007199254740993}}"#,
         )
         .expect("a number beyond 2^53");
         assert_eq!(event.timestamp.map(|time| time.nanos), Some(123_456_789));
-        assert_eq!(event.identifier.and_then(|identifier| identifier.value), Some(identifier::Value::Int64Value(9_007_199_254_740_993)));
+        assert_eq!(
+            event.identifier.and_then(|identifier| identifier.value),
+            Some(identifier::Value::Int64Value(9_007_199_254_740_993))
+        );
         let event = parse_line(
             r#"{"embeddable_id": "flow_a1", "timestamp": "2026-02-28T00:00:00+02:00", "name": "purchase", "payload": {"metrics": {"amount": 49.5, "items": 2}, "dimensions": {"currency": "EUR"}}, "identifier": {"key": "email", "value": "a@b.co"}}"#,
         )
         .expect("structured payload");
-        let Some(event::Properties::Payload(payload)) = event.properties else { panic!("{event:?}") };
-        assert_eq!(payload.metrics, BTreeMap::from([("amount".to_owned(), 49.5), ("items".to_owned(), 2.0)]));
+        let Some(event::Properties::Payload(payload)) = event.properties else {
+            panic!("{event:?}")
+        };
+        assert_eq!(
+            payload.metrics,
+            BTreeMap::from([("amount".to_owned(), 49.5), ("items".to_owned(), 2.0)])
+        );
         let event = parse_line(
             "{\"embeddable_id\": \"flow_a1\", \"timestamp\": \"1999-12-31T23:59:59Z\", \"name\": \"note_added\", \"props\": {\"note\": \"a \\\"b\\\" \\\\ c\\n\\u0001 é 漢 😀\"}, \"identifier\": {\"key\": \"name\", \"value\": \"O\\\"Brien \\\\ 漢\"}}",
         )
         .expect("quotes and non-ASCII text");
-        assert_eq!(event.identifier.and_then(|identifier| identifier.value), Some(identifier::Value::StringValue("O\"Brien \\ 漢".to_owned())));
+        assert_eq!(
+            event.identifier.and_then(|identifier| identifier.value),
+            Some(identifier::Value::StringValue("O\"Brien \\ 漢".to_owned()))
+        );
         let event = parse_line(
             r#"{"event_id": "e1", "project_id": "pr_1", "embeddable_id": "flow_a1", "timestamp": "2026-06-01T00:00:00Z", "name": "a", "props_json": "{\"x\":{\"y\":[1,null,true,1.5e300]}}", "identifier": {"key": "beta", "value": true}}"#,
         )
         .expect("with ids and the text of props");
-        assert_eq!((event.event_id.as_str(), event.project_id.as_str()), ("e1", "pr_1"));
+        assert_eq!(
+            (event.event_id.as_str(), event.project_id.as_str()),
+            ("e1", "pr_1")
+        );
     }
 
     #[test]
     fn what_is_missing_is_left_for_the_sidecar_to_say() {
         assert_eq!(parse_line("{}"), Ok(Event::default()));
-        assert_eq!(parse_line(r#"{"props": null, "timestamp": null}"#), Ok(Event::default()));
+        assert_eq!(
+            parse_line(r#"{"props": null, "timestamp": null}"#),
+            Ok(Event::default())
+        );
     }
 }

@@ -18,11 +18,17 @@ impl Failure {
     const USAGE: u8 = 2;
 
     pub(super) fn new(message: impl Into<String>) -> Self {
-        Self { exit_code: Self::FAILED, message: message.into() }
+        Self {
+            exit_code: Self::FAILED,
+            message: message.into(),
+        }
     }
 
     pub(super) fn with_exit_code(exit_code: u8, message: impl Into<String>) -> Self {
-        Self { exit_code, message: message.into() }
+        Self {
+            exit_code,
+            message: message.into(),
+        }
     }
 
     /// The command line is wrong.

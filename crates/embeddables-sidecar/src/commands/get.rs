@@ -27,7 +27,10 @@ pub(super) async fn get(args: &GetArgs, global: &Global, printer: &mut Printer) 
         project_id: args.project.clone().unwrap_or_default(),
     };
     let mut client = global.address()?.events_service().await?;
-    let answer = client.get_event(request).await.map_err(|error| Failure::new(status::describe(&error)))?;
+    let answer = client
+        .get_event(request)
+        .await
+        .map_err(|error| Failure::new(status::describe(&error)))?;
     let found = answer.into_inner().status.unwrap_or_default();
     match global.output {
         OutputFormat::Json => printer.line(json::to_json("EventStatus", &found)?)?,
@@ -38,7 +41,10 @@ pub(super) async fn get(args: &GetArgs, global: &Global, printer: &mut Printer) 
 
 /// A status as a list of what is known.
 fn describe(found: &EventStatus) -> String {
-    let mut lines = vec![("event", found.event_id.clone()), ("project", found.project_id.clone())];
+    let mut lines = vec![
+        ("event", found.event_id.clone()),
+        ("project", found.project_id.clone()),
+    ];
     let state = match &found.next_attempt_time {
         Some(next) => format!("{} until {}", state_name(found.state()), time(next)),
         None => state_name(found.state()),
@@ -51,7 +57,10 @@ fn describe(found: &EventStatus) -> String {
         lines.push(("message", found.message.clone()));
     }
     if let Some(accepted) = &found.accept_time {
-        lines.push(("accepted", format!("{} ({})", time(accepted), durability_name(found.durability()))));
+        lines.push((
+            "accepted",
+            format!("{} ({})", time(accepted), durability_name(found.durability())),
+        ));
     }
     if let Some(receipt) = &found.receipt {
         if let Some(delivered) = &receipt.delivery_time {
@@ -60,10 +69,16 @@ fn describe(found: &EventStatus) -> String {
         lines.push(("receipt", describe_receipt(receipt)));
     }
     if found.possible_duplicate {
-        lines.push(("note", "upstream may have it more than once: an attempt without a clear answer was repeated".to_owned()));
+        lines.push((
+            "note",
+            "upstream may have it more than once: an attempt without a clear answer was repeated".to_owned(),
+        ));
     }
     lines.push(("attempts", found.attempt_count.to_string()));
-    let mut text: String = lines.iter().map(|(name, value)| format!("{name:<10}{value}\n")).collect();
+    let mut text: String = lines
+        .iter()
+        .map(|(name, value)| format!("{name:<10}{value}\n"))
+        .collect();
     let first = i64::from(found.attempt_count) - i64::try_from(found.attempts.len()).unwrap_or_default() + 1;
     for (number, attempt) in (first.max(1)..).zip(&found.attempts) {
         text.push_str(&format!("  {number:>3}  {}\n", describe_attempt(attempt)));
@@ -81,14 +96,22 @@ fn describe_receipt(receipt: &Receipt) -> String {
         ("group", &receipt.group_id),
         ("version", &receipt.embeddable_version_number),
     ];
-    let known: Vec<_> = parts.iter().filter(|(_, id)| !id.is_empty()).map(|(name, id)| format!("{name} {id}")).collect();
+    let known: Vec<_> = parts
+        .iter()
+        .filter(|(_, id)| !id.is_empty())
+        .map(|(name, id)| format!("{name} {id}"))
+        .collect();
     known.join(", ")
 }
 
 fn describe_attempt(attempt: &Attempt) -> String {
     let start = attempt.start_time.as_ref().map(time).unwrap_or_default();
-    let duration = attempt.duration.and_then(|duration| std::time::Duration::try_from(duration).ok());
-    let millis = duration.map(|duration| std::time::Duration::from_millis(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)));
+    let duration = attempt
+        .duration
+        .and_then(|duration| std::time::Duration::try_from(duration).ok());
+    let millis = duration.map(|duration| {
+        std::time::Duration::from_millis(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
+    });
     let outcome = AttemptOutcome::try_from(attempt.outcome).unwrap_or_default();
     let mut parts = vec![start, short(outcome.as_str_name(), "ATTEMPT_OUTCOME_")];
     if attempt.http_status != 0 {
@@ -109,7 +132,12 @@ mod tests {
 
     #[test]
     fn a_waiting_event_tells_until_when_why_and_what_was_tried() {
-        let at = |seconds: i64| Some(prost_types::Timestamp { seconds: 1_640_995_200 + seconds, nanos: 0 });
+        let at = |seconds: i64| {
+            Some(prost_types::Timestamp {
+                seconds: 1_640_995_200 + seconds,
+                nanos: 0,
+            })
+        };
         let found = EventStatus {
             event_id: "e1".to_owned(),
             project_id: "pr_1".to_owned(),
@@ -121,7 +149,10 @@ mod tests {
             message: "no entry matches the identifier".to_owned(),
             attempts: vec![Attempt {
                 start_time: at(60),
-                duration: Some(prost_types::Duration { seconds: 0, nanos: 12_345_678 }),
+                duration: Some(prost_types::Duration {
+                    seconds: 0,
+                    nanos: 12_345_678,
+                }),
                 outcome: AttemptOutcome::Rejected.into(),
                 http_status: 404,
                 detail: "ENTRY_NOT_FOUND".to_owned(),
@@ -145,9 +176,16 @@ mod tests {
 
     #[test]
     fn a_delivered_event_shows_its_receipt() {
-        let receipt = Receipt { entry_id: "entry_1".to_owned(), group_id: "group_1".to_owned(), ..Receipt::default() };
+        let receipt = Receipt {
+            entry_id: "entry_1".to_owned(),
+            group_id: "group_1".to_owned(),
+            ..Receipt::default()
+        };
         assert_eq!(describe_receipt(&receipt), "entry entry_1, group group_1");
-        let unparsed = Receipt { unparsed: true, ..Receipt::default() };
+        let unparsed = Receipt {
+            unparsed: true,
+            ..Receipt::default()
+        };
         assert!(describe_receipt(&unparsed).contains("delivered all the same"));
     }
 }

@@ -26,16 +26,27 @@ pub(super) async fn health(args: &HealthArgs, global: &Global, printer: &mut Pri
     let address = global.address()?;
     let ask = async {
         let mut client = HealthClient::new(address.connect().await?);
-        let request = Request::new(HealthCheckRequest { service: String::new() });
-        let answer = client.check(request).await.map_err(|error| Failure::new(status::describe(&error)))?;
+        let request = Request::new(HealthCheckRequest {
+            service: String::new(),
+        });
+        let answer = client
+            .check(request)
+            .await
+            .map_err(|error| Failure::new(status::describe(&error)))?;
         Ok::<_, Failure>(answer.into_inner().status())
     };
     let state = tokio::time::timeout(args.timeout, ask)
         .await
         .map_err(|_| Failure::new(format!("the sidecar at {address} did not answer in time")))??;
     match global.output {
-        OutputFormat::Json => printer.line(serde_json::json!({ "status": state.as_str_name() }).to_string())?,
+        OutputFormat::Json => {
+            printer.line(serde_json::json!({ "status": state.as_str_name() }).to_string())?
+        }
         OutputFormat::Text => printer.line(state.as_str_name())?,
     }
-    Ok(if state == ServingStatus::Serving { 0 } else { Failure::FAILED })
+    Ok(if state == ServingStatus::Serving {
+        0
+    } else {
+        Failure::FAILED
+    })
 }

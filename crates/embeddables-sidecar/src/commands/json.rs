@@ -13,18 +13,24 @@ const PACKAGE: &str = "embeddables.events.v1";
 
 /// A message of the package, by its name there, as one line of JSON.
 pub(super) fn to_json(name: &str, message: &impl Message) -> Result<String, Failure> {
-    let failed = |error: &dyn std::error::Error| Failure::new(format!("cannot write `{name}` as JSON: {}", chain(error)));
+    let failed = |error: &dyn std::error::Error| {
+        Failure::new(format!("cannot write `{name}` as JSON: {}", chain(error)))
+    };
     let pool = pool().as_ref().map_err(|error| failed(error))?;
     let full_name = format!("{PACKAGE}.{name}");
     let descriptor = pool
         .get_message_by_name(&full_name)
         .ok_or_else(|| Failure::new(format!("`{full_name}` is in no .proto file")))?;
-    let dynamic =
-        DynamicMessage::decode(descriptor, message.encode_to_vec().as_slice()).map_err(|error| failed(&error))?;
+    let dynamic = DynamicMessage::decode(descriptor, message.encode_to_vec().as_slice())
+        .map_err(|error| failed(&error))?;
     let mut json = Vec::new();
     let mut serializer = serde_json::Serializer::new(&mut json);
-    let options = SerializeOptions::new().use_proto_field_name(true).skip_default_fields(false);
-    dynamic.serialize_with_options(&mut serializer, &options).map_err(|error| failed(&error))?;
+    let options = SerializeOptions::new()
+        .use_proto_field_name(true)
+        .skip_default_fields(false);
+    dynamic
+        .serialize_with_options(&mut serializer, &options)
+        .map_err(|error| failed(&error))?;
     String::from_utf8(json).map_err(|error| failed(&error))
 }
 
@@ -35,14 +41,19 @@ fn pool() -> &'static Result<DescriptorPool, prost_reflect::DescriptorError> {
 
 #[cfg(test)]
 mod tests {
-    use embeddables_proto::events::v1::{EventStatus, PublishResult, Receipt, Refusal, State, publish_result};
+    use embeddables_proto::events::v1::{
+        EventStatus, PublishResult, Receipt, Refusal, State, publish_result,
+    };
 
     use super::*;
 
     #[track_caller]
     fn check(result: publish_result::Result, expected: serde_json::Value) {
         let json = to_json("PublishResult", &PublishResult { result: Some(result) }).expect("is JSON");
-        assert_eq!(serde_json::from_str::<serde_json::Value>(&json).unwrap(), expected);
+        assert_eq!(
+            serde_json::from_str::<serde_json::Value>(&json).unwrap(),
+            expected
+        );
         assert!(!json.contains('\n'), "one line: {json}");
     }
 
@@ -51,8 +62,14 @@ mod tests {
         let status = EventStatus {
             event_id: "e1".to_owned(),
             state: State::Delivered.into(),
-            accept_time: Some(prost_types::Timestamp { seconds: 1_700_000_000, nanos: 5_000_000 }),
-            receipt: Some(Receipt { entry_id: "entry_1".to_owned(), ..Receipt::default() }),
+            accept_time: Some(prost_types::Timestamp {
+                seconds: 1_700_000_000,
+                nanos: 5_000_000,
+            }),
+            receipt: Some(Receipt {
+                entry_id: "entry_1".to_owned(),
+                ..Receipt::default()
+            }),
             ..EventStatus::default()
         };
         check(
@@ -69,7 +86,11 @@ mod tests {
 
     #[test]
     fn a_refusal_tells_code_reason_and_violations() {
-        let refusal = Refusal { code: 3, reason: "INVALID_EVENT".to_owned(), ..Refusal::default() };
+        let refusal = Refusal {
+            code: 3,
+            reason: "INVALID_EVENT".to_owned(),
+            ..Refusal::default()
+        };
         check(
             publish_result::Result::Refusal(refusal),
             serde_json::json!({"refusal": {"code": 3, "reason": "INVALID_EVENT", "message": "", "violations": []}}),

@@ -40,7 +40,12 @@ use printer::Printer;
 /// Delivers events to the Embeddables events API: one local gRPC call, and the event is on its way or somebody is told why
 /// not.
 #[derive(Debug, Parser)]
-#[command(name = "embeddables-sidecar", bin_name = "embeddables-sidecar", version, max_term_width = 100)]
+#[command(
+    name = "embeddables-sidecar",
+    bin_name = "embeddables-sidecar",
+    version,
+    max_term_width = 100
+)]
 #[command(subcommand_required = true, arg_required_else_help = true)]
 struct Cli {
     #[command(flatten)]
@@ -49,18 +54,26 @@ struct Cli {
     command: Command,
 }
 
+/// Heading of the arguments of all commands in the help.
+const GLOBAL: &str = "Options of all commands";
+
 /// Arguments of all commands.
 #[derive(Clone, Debug, Args)]
 struct Global {
     /// Configuration file (TOML); for `serve`, `dev` and `check-config` [default: EMBEDDABLES_SIDECAR_CONFIG, else none]
-    #[arg(long, global = true, value_name = "FILE")]
+    #[arg(long, global = true, help_heading = GLOBAL, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Sidecar to talk to: `host:port` or `unix:/path`
-    #[arg(long, global = true, value_name = "ADDRESS", env = "EMBEDDABLES_SIDECAR_ADDRESS", hide_env_values = true)]
-    #[arg(default_value = "127.0.0.1:8471")]
+    #[arg(long, global = true, help_heading = GLOBAL, value_name = "ADDRESS")]
+    #[arg(
+        env = "EMBEDDABLES_SIDECAR_ADDRESS",
+        hide_env_values = true,
+        default_value = "127.0.0.1:8471"
+    )]
     address: String,
     /// Form of the results; `json` is one object a line
-    #[arg(long, global = true, value_name = "FORM", value_enum, default_value_t = OutputFormat::Text)]
+    #[arg(long, global = true, help_heading = GLOBAL, value_name = "FORM")]
+    #[arg(value_enum, default_value_t = OutputFormat::Text)]
     output: OutputFormat,
 }
 
@@ -137,8 +150,10 @@ fn execute(cli: Cli, printer: &mut Printer) -> Result<u8, Failure> {
 }
 
 fn run_server(server: impl Future<Output = Result<u8, Failure>>) -> Result<u8, Failure> {
-    let runtime =
-        tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(Failure::runtime)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(Failure::runtime)?;
     let result = runtime.block_on(server);
     // What still runs was cut by a second signal: it must not keep the process.
     runtime.shutdown_background();
@@ -147,7 +162,10 @@ fn run_server(server: impl Future<Output = Result<u8, Failure>>) -> Result<u8, F
 
 /// One thread is enough for a client.
 fn client_runtime() -> Result<tokio::runtime::Runtime, Failure> {
-    tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Failure::runtime)
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(Failure::runtime)
 }
 
 #[cfg(test)]
@@ -163,7 +181,16 @@ mod tests {
 
     #[test]
     fn global_arguments_may_follow_the_command() {
-        let cli = Cli::try_parse_from(["x", "get", "id-1", "--output", "json", "--address", "unix:/run/s.sock"]).unwrap();
+        let cli = Cli::try_parse_from([
+            "x",
+            "get",
+            "id-1",
+            "--output",
+            "json",
+            "--address",
+            "unix:/run/s.sock",
+        ])
+        .unwrap();
         assert_eq!(cli.global.output, OutputFormat::Json);
         assert_eq!(cli.global.address().unwrap(), Address::Unix("/run/s.sock".into()));
     }
@@ -172,10 +199,43 @@ mod tests {
     fn one_event_needs_its_parts_and_a_file_none_of_them() {
         let parse = |arguments: &[&str]| Cli::try_parse_from(arguments.iter().copied()).is_ok();
         assert!(parse(&["x", "publish", "--file", "-"]));
-        assert!(parse(&["x", "publish", "--embeddable", "f", "--name", "n", "--key", "k", "--value", "v"]));
+        assert!(parse(&[
+            "x",
+            "publish",
+            "--embeddable",
+            "f",
+            "--name",
+            "n",
+            "--key",
+            "k",
+            "--value",
+            "v"
+        ]));
         assert!(!parse(&["x", "publish"]));
-        assert!(!parse(&["x", "publish", "--embeddable", "f", "--name", "n", "--key", "k"]));
+        assert!(!parse(&[
+            "x",
+            "publish",
+            "--embeddable",
+            "f",
+            "--name",
+            "n",
+            "--key",
+            "k"
+        ]));
         assert!(!parse(&["x", "publish", "--file", "-", "--name", "n"]));
-        assert!(!parse(&["x", "publish", "--embeddable", "f", "--name", "n", "--key", "k", "--value", "v", "--value-json", "1"]));
+        assert!(!parse(&[
+            "x",
+            "publish",
+            "--embeddable",
+            "f",
+            "--name",
+            "n",
+            "--key",
+            "k",
+            "--value",
+            "v",
+            "--value-json",
+            "1"
+        ]));
     }
 }

@@ -17,7 +17,10 @@ impl Printer {
     }
 
     pub(super) fn new(out: Box<dyn Write>) -> Self {
-        Self { out, is_closed: false }
+        Self {
+            out,
+            is_closed: false,
+        }
     }
 
     /// Writes a line.

@@ -50,11 +50,18 @@ impl From<DurabilityArg> for Durability {
 }
 
 /// Publishes; the exit code is 1 where any event was refused.
-pub(super) async fn publish(args: &PublishArgs, global: &Global, printer: &mut Printer) -> Result<u8, Failure> {
-    let mut items = args.input.open()?;
+pub(super) async fn publish(
+    args: &PublishArgs,
+    global: &Global,
+    printer: &mut Printer,
+) -> Result<u8, Failure> {
+    let mut items = args.input.open()?.with_ids();
     let client = global.address()?.events_service().await?;
     let options = PublishOptions {
-        durability: args.durability.map_or(Durability::Unspecified, Durability::from).into(),
+        durability: args
+            .durability
+            .map_or(Durability::Unspecified, Durability::from)
+            .into(),
         ..PublishOptions::default()
     };
     let mut refused_count = 0_u64;
@@ -70,12 +77,18 @@ pub(super) async fn publish(args: &PublishArgs, global: &Global, printer: &mut P
                 submit(&events, options, args.timeout, async |request, timeout| {
                     let mut request = Request::new(request);
                     request.set_timeout(timeout);
-                    client.clone().publish_events(request).await.map(Response::into_inner)
+                    client
+                        .clone()
+                        .publish_events(request)
+                        .await
+                        .map(Response::into_inner)
                 })
                 .await,
             ),
         };
-        let (results, error) = submitted.map(|submitted| (submitted.results, submitted.error)).unwrap_or_default();
+        let (results, error) = submitted
+            .map(|submitted| (submitted.results, submitted.error))
+            .unwrap_or_default();
         refused_count += print_batch(batch, results, global.output, printer)?;
         if let Some(error) = error {
             return Err(Failure::new(format!(
@@ -96,9 +109,9 @@ fn print_batch(
     let mut results = results.into_iter();
     let mut refused_count = 0;
     for item in batch {
-        let (name, mut result) = match item.event {
-            Ok(event) => (event.event_id, results.next().unwrap_or_default()),
-            Err(message) => (format!("line {}", item.line.unwrap_or_default()), malformed(message)),
+        let mut result = match &item.event {
+            Ok(_) => results.next().unwrap_or_default(),
+            Err(message) => malformed(message.clone()),
         };
         if let Some(publish_result::Result::Refusal(refusal)) = &mut result.result {
             refused_count += 1;
@@ -108,8 +121,10 @@ fn print_batch(
             OutputFormat::Json => printer.line(json::to_json("PublishResult", &result)?)?,
             OutputFormat::Text => printer.line(match &result.result {
                 Some(publish_result::Result::Status(status)) => render::published(status),
-                Some(publish_result::Result::Refusal(refusal)) => render::refused(&name, item.line, refusal),
-                None => format!("{name} has no result"),
+                Some(publish_result::Result::Refusal(refusal)) => {
+                    render::refused(&item.name(), item.line_beside_name(), refusal)
+                }
+                None => format!("{} has no result", item.name()),
             })?,
         }
     }
@@ -118,7 +133,9 @@ fn print_batch(
 
 /// The result of a line that is no event: as the sidecar says it of a message that cannot be decoded.
 pub(super) fn malformed(message: String) -> PublishResult {
-    PublishResult { result: Some(publish_result::Result::Refusal(malformed_refusal(message))) }
+    PublishResult {
+        result: Some(publish_result::Result::Refusal(malformed_refusal(message))),
+    }
 }
 
 /// Why a line is no event.
@@ -140,17 +157,44 @@ mod tests {
     use super::*;
 
     fn batch() -> (Vec<Item>, Vec<PublishResult>) {
-        let event = |id: &str| Ok(Event { event_id: id.to_owned(), ..Event::default() });
+        let event = |id: &str| {
+            Ok(Event {
+                event_id: id.to_owned(),
+                ..Event::default()
+            })
+        };
         let items = vec![
-            Item { line: Some(1), event: event("a") },
-            Item { line: Some(2), event: Err("not JSON, column 1: expected value".to_owned()) },
-            Item { line: Some(3), event: event("b") },
+            Item {
+                line: Some(1),
+                event: event("a"),
+            },
+            Item {
+                line: Some(2),
+                event: Err("not JSON, column 1: expected value".to_owned()),
+            },
+            Item {
+                line: Some(3),
+                event: event("b"),
+            },
         ];
-        let status = EventStatus { event_id: "a".to_owned(), state: State::Queued.into(), ..EventStatus::default() };
-        let refusal = Refusal { code: 6, reason: "ID_REUSED".to_owned(), message: "other content".to_owned(), ..Refusal::default() };
+        let status = EventStatus {
+            event_id: "a".to_owned(),
+            state: State::Queued.into(),
+            ..EventStatus::default()
+        };
+        let refusal = Refusal {
+            code: 6,
+            reason: "ID_REUSED".to_owned(),
+            message: "other content".to_owned(),
+            ..Refusal::default()
+        };
         let results = vec![
-            PublishResult { result: Some(publish_result::Result::Status(status)) },
-            PublishResult { result: Some(publish_result::Result::Refusal(refusal)) },
+            PublishResult {
+                result: Some(publish_result::Result::Status(status)),
+            },
+            PublishResult {
+                result: Some(publish_result::Result::Refusal(refusal)),
+            },
         ];
         (items, results)
     }
@@ -159,10 +203,13 @@ mod tests {
     fn results_come_in_the_order_of_the_lines() {
         let (mut printer, memory) = to_memory();
         let (items, results) = batch();
-        assert_eq!(print_batch(items, results, OutputFormat::Text, &mut printer).unwrap(), 2);
+        assert_eq!(
+            print_batch(items, results, OutputFormat::Text, &mut printer).unwrap(),
+            2
+        );
         assert_eq!(
             String::from_utf8_lossy(&memory.lock().unwrap()),
-            "a queued\nline 2 refused MALFORMED: not JSON, column 1: expected value (line 2)\nb refused ID_REUSED: other content (line 3)\n"
+            "a queued\nline 2 refused MALFORMED: not JSON, column 1: expected value\nb refused ID_REUSED: other content (line 3)\n"
         );
     }
 
@@ -172,7 +219,10 @@ mod tests {
         let (items, results) = batch();
         print_batch(items, results, OutputFormat::Json, &mut printer).unwrap();
         let text = String::from_utf8_lossy(&memory.lock().unwrap()).into_owned();
-        let objects: Vec<serde_json::Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let objects: Vec<serde_json::Value> = text
+            .lines()
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect();
         assert_eq!(objects[0]["status"]["state"], "STATE_QUEUED");
         assert_eq!(objects[1]["refusal"]["reason"], "MALFORMED");
         assert_eq!(objects[2]["refusal"]["code"], 6);

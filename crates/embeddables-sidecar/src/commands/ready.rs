@@ -46,22 +46,30 @@ impl Ready {
 
     /// Writes it beside its place and renames it in: nobody reads half of it.
     pub(super) fn write(&self, path: &Path) -> Result<(), Failure> {
-        let failed = |error: io::Error| Failure::new(format!("the ready file `{}` cannot be written: {error}", path.display()));
+        let failed = |error: io::Error| {
+            Failure::new(format!(
+                "the ready file `{}` cannot be written: {error}",
+                path.display()
+            ))
+        };
         let mut text = self.to_json()?;
         text.push('\n');
         let mut name = path.file_name().unwrap_or_default().to_owned();
         name.push(format!(".{}.tmp", self.pid));
         let temporary = path.with_file_name(name);
-        fs::write(&temporary, text).and_then(|()| fs::rename(&temporary, path)).map_err(failed)
+        fs::write(&temporary, text)
+            .and_then(|()| fs::rename(&temporary, path))
+            .map_err(failed)
     }
 }
 
 /// Removes the file of an earlier process: until this one is ready there is none.
 pub(super) fn remove_stale(path: &Path) -> Result<(), Failure> {
     match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            Err(Failure::new(format!("the ready file `{}` of an earlier start cannot be removed: {error}", path.display())))
-        }
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Failure::new(format!(
+            "the ready file `{}` of an earlier start cannot be removed: {error}",
+            path.display()
+        ))),
         _ => Ok(()),
     }
 }
@@ -77,12 +85,30 @@ mod tests {
         fs::write(&path, "old").unwrap();
         remove_stale(&path).unwrap();
         remove_stale(&path).expect("nothing to remove is no failure");
-        let addresses = Addresses { grpc: Some(([127, 0, 0, 1], 8471).into()), ..Addresses::default() };
-        Ready::new(&addresses, Some(([127, 0, 0, 1], 8480).into())).write(&path).unwrap();
+        let addresses = Addresses {
+            grpc: Some(([127, 0, 0, 1], 8471).into()),
+            ..Addresses::default()
+        };
+        Ready::new(&addresses, Some(([127, 0, 0, 1], 8480).into()))
+            .write(&path)
+            .unwrap();
         let value: serde_json::Value = serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
         let mut keys: Vec<_> = value.as_object().unwrap().keys().map(String::as_str).collect();
         keys.sort_unstable();
-        assert_eq!(keys, ["admin", "admin_page", "grpc", "grpc_unix", "http", "mock", "ops", "pid", "version"]);
+        assert_eq!(
+            keys,
+            [
+                "admin",
+                "admin_page",
+                "grpc",
+                "grpc_unix",
+                "http",
+                "mock",
+                "ops",
+                "pid",
+                "version"
+            ]
+        );
         assert_eq!(value["grpc"], "127.0.0.1:8471");
         assert_eq!(value["mock"], "127.0.0.1:8480");
         assert!(value["admin"].is_null() && value["http"].is_null());

@@ -23,9 +23,15 @@ pub(super) fn refused(name: &str, line: Option<u64>, refusal: &Refusal) -> Strin
         text.push_str(&format!(" (line {line})"));
     }
     for violation in &refusal.violations {
-        text.push_str(&format!("\n  {} {}: {}", violation.field, violation.reason, violation.description));
+        text.push_str(&format!(
+            "\n  {} {}: {}",
+            violation.field, violation.reason, violation.description
+        ));
     }
-    if let Some(delay) = refusal.retry_delay.and_then(|delay| std::time::Duration::try_from(delay).ok()) {
+    if let Some(delay) = refusal
+        .retry_delay
+        .and_then(|delay| std::time::Duration::try_from(delay).ok())
+    {
         text.push_str(&format!("\n  try again in {}", format_duration(delay)));
     }
     text
@@ -35,7 +41,11 @@ pub(super) fn refused(name: &str, line: Option<u64>, refusal: &Refusal) -> Strin
 /// else knows where.
 pub(super) fn forget_place(refusal: &mut Refusal) {
     for Violation { field, .. } in &mut refusal.violations {
-        if let Some(rest) = field.strip_prefix("events[").and_then(|rest| rest.split_once(']')).map(|(_, rest)| rest) {
+        if let Some(rest) = field
+            .strip_prefix("events[")
+            .and_then(|rest| rest.split_once(']'))
+            .map(|(_, rest)| rest)
+        {
             *field = format!("event{rest}");
         }
     }
@@ -94,13 +104,28 @@ mod tests {
 
     #[test]
     fn an_accepted_event_is_one_line() {
-        let status = EventStatus { event_id: "e1".to_owned(), state: State::DeadLettered.into(), duplicate: true, reason: "REJECTED".to_owned(), ..Default::default() };
-        assert_eq!(published(&status), "e1 dead_lettered REJECTED (duplicate: this id had been accepted before)");
+        let status = EventStatus {
+            event_id: "e1".to_owned(),
+            state: State::DeadLettered.into(),
+            duplicate: true,
+            reason: "REJECTED".to_owned(),
+            ..Default::default()
+        };
+        assert_eq!(
+            published(&status),
+            "e1 dead_lettered REJECTED (duplicate: this id had been accepted before)"
+        );
         assert_eq!(durability_name(Durability::Fsynced), "fsynced");
     }
 
     #[test]
     fn times_have_milliseconds() {
-        assert_eq!(time(&prost_types::Timestamp { seconds: 1_640_995_200, nanos: 1_999_999 }), "2022-01-01T00:00:00.001Z");
+        assert_eq!(
+            time(&prost_types::Timestamp {
+                seconds: 1_640_995_200,
+                nanos: 1_999_999
+            }),
+            "2022-01-01T00:00:00.001Z"
+        );
     }
 }

@@ -22,7 +22,10 @@ pub(super) struct ServeArgs {
 
 /// Serves until SIGTERM or SIGINT.
 pub(super) async fn serve(args: &ServeArgs, global: &Global) -> Result<u8, Failure> {
-    let options = LoadOptions { file: global.config.clone(), ..LoadOptions::default() };
+    let options = LoadOptions {
+        file: global.config.clone(),
+        ..LoadOptions::default()
+    };
     let loaded = config::load(&options, std::env::vars_os())?;
     init_logging(&loaded.config.log)?;
     let signals = Signals::new()?;
@@ -70,10 +73,12 @@ pub(super) struct Signals {
 
 impl Signals {
     pub(super) fn new() -> Result<Self, Failure> {
-        let listen = |kind| {
-            signal(kind).map_err(|error| Failure::new(format!("cannot listen to signals: {error}")))
-        };
-        Ok(Self { terminate: listen(SignalKind::terminate())?, interrupt: listen(SignalKind::interrupt())? })
+        let listen =
+            |kind| signal(kind).map_err(|error| Failure::new(format!("cannot listen to signals: {error}")));
+        Ok(Self {
+            terminate: listen(SignalKind::terminate())?,
+            interrupt: listen(SignalKind::interrupt())?,
+        })
     }
 
     /// The next signal's name.

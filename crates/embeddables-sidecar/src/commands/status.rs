@@ -19,7 +19,10 @@ pub(super) fn describe(status: &Status) -> String {
     push(format!(": {}", status.message()));
     if let Some(request) = details.bad_request() {
         for violation in &request.field_violations {
-            push(format!("\n  {} {}: {}", violation.field, violation.reason, violation.description));
+            push(format!(
+                "\n  {} {}: {}",
+                violation.field, violation.reason, violation.description
+            ));
         }
     }
     if let Some(delay) = retry_delay(status) {
@@ -30,7 +33,10 @@ pub(super) fn describe(status: &Status) -> String {
 
 /// The stable reason of a status, empty where it tells none.
 pub(super) fn reason(status: &Status) -> String {
-    status.get_details_error_info().map(|info| info.reason).unwrap_or_default()
+    status
+        .get_details_error_info()
+        .map(|info| info.reason)
+        .unwrap_or_default()
 }
 
 /// After how long the server wants another try.
@@ -81,7 +87,11 @@ mod tests {
 
     fn full() -> Status {
         let mut details = ErrorDetails::new();
-        details.set_error_info("QUEUE_FULL", "embeddables-sidecar", std::collections::HashMap::<String, String>::new());
+        details.set_error_info(
+            "QUEUE_FULL",
+            "embeddables-sidecar",
+            std::collections::HashMap::<String, String>::new(),
+        );
         details.set_bad_request(vec![FieldViolation {
             field: "event.name".to_owned(),
             description: "must be snake_case".to_owned(),
@@ -98,7 +108,10 @@ mod tests {
             describe(&full()),
             "UNAVAILABLE (QUEUE_FULL): queue full\n  event.name NAME_NOT_SNAKE_CASE: must be snake_case\n  try again in 1500ms"
         );
-        assert_eq!(describe(&Status::not_found("no such event")), "NOT_FOUND: no such event");
+        assert_eq!(
+            describe(&Status::not_found("no such event")),
+            "NOT_FOUND: no such event"
+        );
     }
 
     #[test]

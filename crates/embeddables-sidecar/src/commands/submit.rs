@@ -9,7 +9,8 @@
 use std::time::Duration;
 
 use embeddables_proto::events::v1::{
-    Event, PublishEventsRequest, PublishEventsResponse, PublishOptions, PublishResult, Refusal, publish_result,
+    Event, PublishEventsRequest, PublishEventsResponse, PublishOptions, PublishResult, Refusal,
+    publish_result,
 };
 use tokio::time::{Instant, sleep};
 use tonic::{Code, Status};
@@ -55,7 +56,14 @@ pub(super) async fn submit(
                 }
                 (asked, None)
             }
-            Ok(_) => return all(results, Some(Status::internal("the sidecar answered with another number of results"))),
+            Ok(_) => {
+                return all(
+                    results,
+                    Some(Status::internal(
+                        "the sidecar answered with another number of results",
+                    )),
+                );
+            }
             Err(error) if !status::is_retryable(&error) => return all(results, Some(error)),
             Err(error) => (status::retry_delay(&error), Some(error)),
         };
@@ -92,8 +100,14 @@ fn worth_another_try(result: &PublishResult) -> Option<Duration> {
     let Some(publish_result::Result::Refusal(refusal)) = &result.result else {
         return None;
     };
-    let is_retryable = matches!(Code::from_i32(refusal.code), Code::Unavailable | Code::ResourceExhausted);
-    refusal.retry_delay.filter(|_| is_retryable).map(|delay| Duration::try_from(delay).unwrap_or_default())
+    let is_retryable = matches!(
+        Code::from_i32(refusal.code),
+        Code::Unavailable | Code::ResourceExhausted
+    );
+    refusal
+        .retry_delay
+        .filter(|_| is_retryable)
+        .map(|delay| Duration::try_from(delay).unwrap_or_default())
 }
 
 /// The wait before the next try; none where that would be after the deadline.
@@ -112,9 +126,17 @@ fn all(results: Vec<Option<PublishResult>>, error: Option<Status>) -> Submitted 
             violations: Vec::new(),
             retry_delay: None,
         };
-        PublishResult { result: Some(publish_result::Result::Refusal(refusal)) }
+        PublishResult {
+            result: Some(publish_result::Result::Refusal(refusal)),
+        }
     });
-    Submitted { results: results.into_iter().filter_map(|result| result.or_else(|| unknown.clone())).collect(), error }
+    Submitted {
+        results: results
+            .into_iter()
+            .filter_map(|result| result.or_else(|| unknown.clone()))
+            .collect(),
+        error,
+    }
 }
 
 #[cfg(test)]
@@ -124,18 +146,34 @@ mod tests {
     use super::*;
 
     fn events(ids: &[&str]) -> Vec<Event> {
-        ids.iter().map(|&id| Event { event_id: id.to_owned(), ..Event::default() }).collect()
+        ids.iter()
+            .map(|&id| Event {
+                event_id: id.to_owned(),
+                ..Event::default()
+            })
+            .collect()
     }
 
     fn taken(id: &str) -> PublishResult {
-        let status = EventStatus { event_id: id.to_owned(), ..EventStatus::default() };
-        PublishResult { result: Some(publish_result::Result::Status(status)) }
+        let status = EventStatus {
+            event_id: id.to_owned(),
+            ..EventStatus::default()
+        };
+        PublishResult {
+            result: Some(publish_result::Result::Status(status)),
+        }
     }
 
     fn refused(code: Code, delay: Option<i64>) -> PublishResult {
         let retry_delay = delay.map(|seconds| prost_types::Duration { seconds, nanos: 0 });
-        let refusal = Refusal { code: code.into(), retry_delay, ..Refusal::default() };
-        PublishResult { result: Some(publish_result::Result::Refusal(refusal)) }
+        let refusal = Refusal {
+            code: code.into(),
+            retry_delay,
+            ..Refusal::default()
+        };
+        PublishResult {
+            result: Some(publish_result::Result::Refusal(refusal)),
+        }
     }
 
     /// Submits with one scripted answer a call; returns what became of it, the ids of each call and the time it took.
@@ -146,18 +184,32 @@ mod tests {
         let start = Instant::now();
         let mut answers = answers.into_iter();
         let mut calls = Vec::new();
-        let submitted = submit(&events(ids), PublishOptions::default(), Duration::from_secs(30), async |request, _| {
-            calls.push(request.events.into_iter().map(|event| event.event_id).collect());
-            answers.next().expect("one answer a call").map(|results| PublishEventsResponse { results })
-        })
+        let submitted = submit(
+            &events(ids),
+            PublishOptions::default(),
+            Duration::from_secs(30),
+            async |request, _| {
+                calls.push(request.events.into_iter().map(|event| event.event_id).collect());
+                answers
+                    .next()
+                    .expect("one answer a call")
+                    .map(|results| PublishEventsResponse { results })
+            },
+        )
         .await;
         (submitted, calls, start.elapsed())
     }
 
     #[tokio::test(start_paused = true)]
     async fn an_unavailable_sidecar_is_asked_again_with_the_same_ids() {
-        let (submitted, calls, _) =
-            run(&["a", "b"], vec![Err(Status::unavailable("draining")), Ok(vec![taken("a"), taken("b")])]).await;
+        let (submitted, calls, _) = run(
+            &["a", "b"],
+            vec![
+                Err(Status::unavailable("draining")),
+                Ok(vec![taken("a"), taken("b")]),
+            ],
+        )
+        .await;
         assert_eq!(calls, [["a", "b"], ["a", "b"]]);
         assert_eq!(submitted.results, [taken("a"), taken("b")]);
         assert!(submitted.error.is_none());
@@ -165,10 +217,17 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn only_what_is_worth_it_is_sent_again_after_the_wait_that_was_asked_for() {
-        let first = vec![taken("a"), refused(Code::Unavailable, Some(3)), refused(Code::InvalidArgument, None)];
+        let first = vec![
+            taken("a"),
+            refused(Code::Unavailable, Some(3)),
+            refused(Code::InvalidArgument, None),
+        ];
         let (submitted, calls, elapsed) = run(&["a", "b", "c"], vec![Ok(first), Ok(vec![taken("b")])]).await;
         assert_eq!(calls, [vec!["a", "b", "c"], vec!["b"]]);
-        assert_eq!(submitted.results, [taken("a"), taken("b"), refused(Code::InvalidArgument, None)]);
+        assert_eq!(
+            submitted.results,
+            [taken("a"), taken("b"), refused(Code::InvalidArgument, None)]
+        );
         assert_eq!(elapsed, Duration::from_secs(3));
     }
 
@@ -176,9 +235,14 @@ mod tests {
     async fn the_time_is_bounded_and_the_last_word_is_kept() {
         let answers = (0..40).map(|_| Err(Status::unavailable("full"))).collect();
         let (submitted, calls, elapsed) = run(&["a"], answers).await;
-        assert!(elapsed <= Duration::from_secs(30) && calls.len() > 5, "{elapsed:?}");
+        assert!(
+            elapsed <= Duration::from_secs(30) && calls.len() > 5,
+            "{elapsed:?}"
+        );
         assert_eq!(submitted.error.unwrap().message(), "full");
-        let Some(publish_result::Result::Refusal(refusal)) = &submitted.results[0].result else { panic!() };
+        let Some(publish_result::Result::Refusal(refusal)) = &submitted.results[0].result else {
+            panic!()
+        };
         assert_eq!(refusal.message, "full");
 
         let (submitted, calls, _) = run(&["a"], vec![Ok(vec![refused(Code::Unavailable, Some(60))])]).await;

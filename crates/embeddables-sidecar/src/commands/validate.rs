@@ -22,7 +22,11 @@ pub(super) struct ValidateArgs {
 }
 
 /// Validates; the exit code is 1 where any event would be refused.
-pub(super) async fn validate(args: &ValidateArgs, global: &Global, printer: &mut Printer) -> Result<u8, Failure> {
+pub(super) async fn validate(
+    args: &ValidateArgs,
+    global: &Global,
+    printer: &mut Printer,
+) -> Result<u8, Failure> {
     let mut items = args.input.open()?;
     let mut client = global.address()?.events_service().await?;
     let mut refused_count = 0_u64;
@@ -34,12 +38,14 @@ pub(super) async fn validate(args: &ValidateArgs, global: &Global, printer: &mut
         let events: Vec<_> = batch.iter().filter_map(|item| item.event.clone().ok()).collect();
         let results = match events.is_empty() {
             true => Vec::new(),
-            false => client
-                .validate_events(ValidateEventsRequest { events })
-                .await
-                .map_err(|error| Failure::new(status::describe(&error)))?
-                .into_inner()
-                .results,
+            false => {
+                client
+                    .validate_events(ValidateEventsRequest { events })
+                    .await
+                    .map_err(|error| Failure::new(status::describe(&error)))?
+                    .into_inner()
+                    .results
+            }
         };
         refused_count += print_batch(batch, results, global.output, printer)?;
     }
@@ -55,12 +61,13 @@ fn print_batch(
     let mut results = results.into_iter();
     let mut refused_count = 0;
     for item in batch {
-        let (name, mut result) = match item.event {
-            Ok(event) => (event.event_id, results.next().unwrap_or_default()),
-            Err(message) => {
-                let refusal = validate_result::Result::Refusal(malformed_refusal(message));
-                (format!("line {}", item.line.unwrap_or_default()), ValidateResult { result: Some(refusal) })
-            }
+        let mut result = match &item.event {
+            Ok(_) => results.next().unwrap_or_default(),
+            Err(message) => ValidateResult {
+                result: Some(validate_result::Result::Refusal(malformed_refusal(
+                    message.clone(),
+                ))),
+            },
         };
         if let Some(validate_result::Result::Refusal(refusal)) = &mut result.result {
             refused_count += 1;
@@ -69,9 +76,11 @@ fn print_batch(
         match output {
             OutputFormat::Json => printer.line(json::to_json("ValidateResult", &result)?)?,
             OutputFormat::Text => printer.line(match &result.result {
-                Some(validate_result::Result::Request(request)) => valid(&name, request),
-                Some(validate_result::Result::Refusal(refusal)) => render::refused(&name, item.line, refusal),
-                None => format!("{name} has no result"),
+                Some(validate_result::Result::Request(request)) => valid(&item.name(), request),
+                Some(validate_result::Result::Refusal(refusal)) => {
+                    render::refused(&item.name(), item.line_beside_name(), refusal)
+                }
+                None => format!("{} has no result", item.name()),
             })?,
         }
     }
@@ -98,8 +107,17 @@ mod tests {
     #[test]
     fn a_valid_event_shows_its_request_and_a_bad_line_its_number() {
         let items = vec![
-            Item { line: Some(1), event: Ok(Event { event_id: "a".to_owned(), ..Event::default() }) },
-            Item { line: Some(2), event: Err("not JSON".to_owned()) },
+            Item {
+                line: Some(1),
+                event: Ok(Event {
+                    event_id: "a".to_owned(),
+                    ..Event::default()
+                }),
+            },
+            Item {
+                line: Some(2),
+                event: Err("not JSON".to_owned()),
+            },
         ];
         let request = UpstreamRequest {
             method: "POST".to_owned(),
@@ -107,12 +125,17 @@ mod tests {
             headers: [("x-api-key".to_owned(), "redacted".to_owned())].into(),
             body: "{}".to_owned(),
         };
-        let results = vec![ValidateResult { result: Some(validate_result::Result::Request(request)) }];
+        let results = vec![ValidateResult {
+            result: Some(validate_result::Result::Request(request)),
+        }];
         let (mut printer, memory) = to_memory();
-        assert_eq!(print_batch(items, results, OutputFormat::Text, &mut printer).unwrap(), 1);
+        assert_eq!(
+            print_batch(items, results, OutputFormat::Text, &mut printer).unwrap(),
+            1
+        );
         assert_eq!(
             String::from_utf8_lossy(&memory.lock().unwrap()),
-            "a valid\n  POST https://api.example/projects/p/events\n  x-api-key: redacted\n\n  {}\n\nline 2 refused MALFORMED: not JSON (line 2)\n"
+            "a valid\n  POST https://api.example/projects/p/events\n  x-api-key: redacted\n\n  {}\n\nline 2 refused MALFORMED: not JSON\n"
         );
     }
 }

@@ -239,7 +239,7 @@ fn read_key(
         Source::Env(name) if !name.starts_with(super::sources::PREFIX) => name.clone(),
         _ => key_field.to_owned(),
     };
-    let result = text.and_then(|text| ApiKey::parse(text.expose_secret()).map_err(|error| error.to_string()));
+    let result = text.and_then(|text| parse_key(text.expose_secret()));
     match result {
         Ok(key) => Some((key, file, source)),
         Err(message) => {
@@ -255,6 +255,14 @@ fn read_key(
             None
         }
     }
+}
+
+/// Reads a key. The client forgives a line break at its end; here the one that belongs to a file is gone already.
+fn parse_key(text: &str) -> Result<ApiKey, String> {
+    if text.contains(['\r', '\n']) {
+        return Err("it holds a line break: it must be one key and nothing else".to_owned());
+    }
+    ApiKey::parse(text).map_err(|error| error.to_string())
 }
 
 /// Reads a key file; one newline at its end is no part of the key.

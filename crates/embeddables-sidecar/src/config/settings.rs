@@ -1,6 +1,6 @@
 //! Every key of the configuration: its type, its default and its documentation, each in one place only.
 //!
-//! The documentation comments below are also what `config-reference` prints: [`section!`] keeps them beside the field's
+//! The documentation comments below are also what `config-reference` prints: `section!` keeps them beside the field's
 //! name. A test compares the `Default: …` in each with the real default.
 //!
 //! Absent on purpose: where values come from (`sources`), which combinations make sense (`validate`), API keys (`projects`).

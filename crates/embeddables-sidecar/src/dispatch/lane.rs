@@ -182,15 +182,24 @@ impl Lane {
     fn start_claiming(&mut self, stopping: Stop) {
         let now = Instant::now();
         let due = self.look_at.is_some_and(|at| at <= now);
-        let store_refuses = self.store_retry.is_some() && (now < self.store_ready_at || !self.concluded.is_empty());
+        let store_refuses =
+            self.store_retry.is_some() && (now < self.store_ready_at || !self.concluded.is_empty());
         if self.claiming.is_some() || !due || stopping >= Stop::Finish || store_refuses {
             return;
         }
-        let free = self.settings.max_in_flight.get().saturating_sub(self.in_flight.len());
+        let free = self
+            .settings
+            .max_in_flight
+            .get()
+            .saturating_sub(self.in_flight.len());
         let Some(max) = NonZeroUsize::new(free.min(MAX_CLAIM)) else {
             return;
         };
-        let (store, lane, now) = (Arc::clone(&self.store), self.settings.name.clone(), self.clock.steady());
+        let (store, lane, now) = (
+            Arc::clone(&self.store),
+            self.settings.name.clone(),
+            self.clock.steady(),
+        );
         self.look_at = None;
         self.claiming = Some(Box::pin(async move { store.claim(&lane, max, now).await }));
     }
@@ -258,7 +267,10 @@ impl Lane {
         if lease.interrupted {
             progress.note_interruption(lease.accept_time);
         }
-        let facts = self.facts(lease.age, decoded.as_ref().ok().and_then(|stored| stored.deliver_before));
+        let facts = self.facts(
+            lease.age,
+            decoded.as_ref().ok().and_then(|stored| stored.deliver_before),
+        );
         let stored = match decoded {
             Ok(stored) => stored,
             Err(error) => {
@@ -286,7 +298,10 @@ impl Lane {
             claimed: Instant::now(),
             start: self.clock.wall(),
         };
-        let parcel = Parcel { event: Arc::new(stored.event), endpoint: Arc::clone(&self.settings.endpoint) };
+        let parcel = Parcel {
+            event: Arc::new(stored.event),
+            endpoint: Arc::clone(&self.settings.endpoint),
+        };
         let mut deliver = self.deliver.clone();
         self.in_flight.insert(sequence, flight);
         self.attempts.push(Box::pin(async move {
@@ -307,28 +322,56 @@ impl Lane {
         let duration = flight.claimed.elapsed();
         flight.progress.note_attempt(flight.start, duration, &attempt);
         let facts = self.facts(flight.age_at_claim + duration, flight.deliver_before);
-        let disposition =
-            rules::decide(&attempt, facts, &mut flight.progress, &self.settings.schedule, &mut self.random);
+        let disposition = rules::decide(
+            &attempt,
+            facts,
+            &mut flight.progress,
+            &self.settings.schedule,
+            &mut self.random,
+        );
         self.log(sequence, &disposition, &flight.progress);
         self.concluded.push(flight.guard.conclude(disposition));
     }
 
     fn log(&self, sequence: Sequence, disposition: &Disposition, progress: &Progress) {
-        let (lane, attempt, status) = (self.settings.name.as_str(), progress.attempt_count, progress.http_status);
+        let (lane, attempt, status) = (
+            self.settings.name.as_str(),
+            progress.attempt_count,
+            progress.http_status,
+        );
         match disposition {
             Disposition::Delivered { .. } | Disposition::Release => {}
             Disposition::Wait { .. } => {
-                tracing::debug!(lane, sequence = sequence.0, attempt, status, reason = progress.reason, "event waits");
+                tracing::debug!(
+                    lane,
+                    sequence = sequence.0,
+                    attempt,
+                    status,
+                    reason = progress.reason,
+                    "event waits"
+                );
             }
             Disposition::DeadLetter { .. } => {
                 let reason = &progress.reason;
-                tracing::warn!(lane, sequence = sequence.0, attempt, status, reason, "event dead-lettered");
+                tracing::warn!(
+                    lane,
+                    sequence = sequence.0,
+                    attempt,
+                    status,
+                    reason,
+                    "event dead-lettered"
+                );
             }
         }
     }
 
     fn facts(&self, age: Duration, deliver_before: Option<UnixMillis>) -> Facts {
-        Facts { age, deliver_before, wall: self.clock.wall(), steady: self.clock.steady() }
+        Facts {
+            age,
+            deliver_before,
+            wall: self.clock.wall(),
+            steady: self.clock.steady(),
+        }
     }
 
     fn settled(&mut self, batch: Vec<Settlement>, result: Result<(), SettleError>) {
@@ -337,7 +380,8 @@ impl Lane {
             Ok(()) => {
                 self.store_answers();
                 self.note_waits(&batch);
-                self.feed.announce(batch.iter().map(|settlement| settlement.sequence));
+                self.feed
+                    .announce(batch.iter().map(|settlement| settlement.sequence));
             }
             Err(error) => {
                 // The leases are still open: the same settlements go first in the next call.
@@ -350,10 +394,12 @@ impl Lane {
 
     /// Looks again when the earliest of what now waits is due.
     fn note_waits(&mut self, batch: &[Settlement]) {
-        let waits = batch.iter().filter_map(|settlement| match settlement.disposition {
-            Disposition::Wait { until, .. } => Some(until),
-            _ => None,
-        });
+        let waits = batch
+            .iter()
+            .filter_map(|settlement| match settlement.disposition {
+                Disposition::Wait { until, .. } => Some(until),
+                _ => None,
+            });
         if let Some(earliest) = waits.min() {
             let at = Instant::now() + self.until(earliest);
             self.look_at = Some(self.look_at.map_or(at, |look_at| look_at.min(at)));
@@ -370,7 +416,11 @@ impl Lane {
         let (first, longest) = STORE_RETRY;
         if self.store_retry.is_none() {
             let lane = self.settings.name.as_str();
-            tracing::error!(lane, error, "{what}: deliveries pause until the store takes writes");
+            tracing::error!(
+                lane,
+                error,
+                "{what}: deliveries pause until the store takes writes"
+            );
         }
         let pause = self.store_retry.map_or(first, |pause| (pause * 2).min(longest));
         self.store_retry = Some(pause);

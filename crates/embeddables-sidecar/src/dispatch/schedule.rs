@@ -62,10 +62,19 @@ mod tests {
             let delays = (0..2_000).map(|_| schedule().backoff(step, None, &mut random));
             delays.max().expect("2,000 delays")
         };
-        for (step, ceiling_ms) in [(0, 500), (1, 1_000), (4, 8_000), (10, 300_000), (4_000_000_000, 300_000)] {
+        for (step, ceiling_ms) in [
+            (0, 500),
+            (1, 1_000),
+            (4, 8_000),
+            (10, 300_000),
+            (4_000_000_000, 300_000),
+        ] {
             let (longest, ceiling) = (longest(step), Duration::from_millis(ceiling_ms));
             assert!(longest <= ceiling, "step {step}: {longest:?} above {ceiling:?}");
-            assert!(longest >= ceiling.mul_f64(0.95), "step {step}: {longest:?} far below {ceiling:?}");
+            assert!(
+                longest >= ceiling.mul_f64(0.95),
+                "step {step}: {longest:?} far below {ceiling:?}"
+            );
         }
     }
 

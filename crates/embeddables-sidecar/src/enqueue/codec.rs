@@ -112,7 +112,10 @@ pub fn decode(payload: &[u8]) -> Result<Stored, CodecError> {
         identifier_json: stored.identifier_json,
         props_json: stored.props_json,
     });
-    Ok(Stored { event, deliver_before: stored.deliver_before_ms.map(UnixMillis) })
+    Ok(Stored {
+        event,
+        deliver_before: stored.deliver_before_ms.map(UnixMillis),
+    })
 }
 
 #[cfg(test)]
@@ -134,14 +137,23 @@ mod tests {
             ..Event::default()
         };
         let now = Timestamp::from_unix(0, 0).expect("a time");
-        let defaults =
-            Defaults { project_id: Some(&project), event_id: EventId::parse("id-1").expect("an id"), now };
-        event.validate(&defaults, &Rules::default()).expect("a valid event")
+        let defaults = Defaults {
+            project_id: Some(&project),
+            event_id: EventId::parse("id-1").expect("an id"),
+            now,
+        };
+        event
+            .validate(&defaults, &Rules::default())
+            .expect("a valid event")
     }
 
     #[test]
     fn what_is_decoded_equals_what_was_encoded() {
-        for (seconds, nanos) in [(1_640_995_200, 123_000_000), (-62_135_596_800, 0), (253_402_300_799, 999_000_000)] {
+        for (seconds, nanos) in [
+            (1_640_995_200, 123_000_000),
+            (-62_135_596_800, 0),
+            (253_402_300_799, 999_000_000),
+        ] {
             let event = event(seconds, nanos);
             let stored = decode(&encode(event.clone(), Some(UnixMillis(7)))).expect("decodes");
             assert_eq!(stored.event, event);

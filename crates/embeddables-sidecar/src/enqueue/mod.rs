@@ -11,7 +11,9 @@ pub mod codec;
 use std::sync::Arc;
 
 use embeddables_core::{ProjectId, ValidEvent};
-use embeddables_queue::{Append, AppendError, Appended, Durability, LaneName, NewRecord, Refused, Store, UnixMillis};
+use embeddables_queue::{
+    Append, AppendError, Appended, Durability, LaneName, NewRecord, Refused, Store, UnixMillis,
+};
 
 use crate::ingest::refusal::Refusal;
 use crate::validate::Checked;
@@ -36,7 +38,12 @@ impl Enqueuer {
     }
 
     /// The record of a checked event.
-    pub fn record(&self, checked: Checked, accept_time: UnixMillis, deliver_before: Option<UnixMillis>) -> NewRecord {
+    pub fn record(
+        &self,
+        checked: Checked,
+        accept_time: UnixMillis,
+        deliver_before: Option<UnixMillis>,
+    ) -> NewRecord {
         let Checked { event, canonical } = checked;
         NewRecord {
             lane: lane(event.project_id()),
@@ -58,16 +65,31 @@ impl Enqueuer {
         durability: Durability,
         atomic: bool,
     ) -> Result<Vec<Result<Appended, Refusal>>, Refusal> {
-        let results = self.store.append(Append { records, durability, atomic }).await.map_err(|error| {
-            log_append_error(&error);
-            refusal_of(&error)
-        })?;
-        Ok(results.into_iter().map(|result| result.map_err(|refused| refusal_of_record(&refused))).collect())
+        let results = self
+            .store
+            .append(Append {
+                records,
+                durability,
+                atomic,
+            })
+            .await
+            .map_err(|error| {
+                log_append_error(&error);
+                refusal_of(&error)
+            })?;
+        Ok(results
+            .into_iter()
+            .map(|result| result.map_err(|refused| refusal_of_record(&refused)))
+            .collect())
     }
 
     /// Names the user that an event is about, without telling who it is.
     fn order_key(&self, event: &ValidEvent) -> [u8; 16] {
-        let parts = [event.embeddable_id().as_str(), event.identifier_key(), event.identifier_json()];
+        let parts = [
+            event.embeddable_id().as_str(),
+            event.identifier_key(),
+            event.identifier_json(),
+        ];
         keyed_hash(&self.order_key, &parts.map(str::as_bytes))
     }
 }
@@ -114,7 +136,10 @@ fn refusal_of(error: &AppendError) -> Refusal {
 fn log_append_error(error: &AppendError) {
     match error {
         AppendError::Write(_) | AppendError::DurabilityUnknown(_) => {
-            tracing::error!(error = error as &dyn std::error::Error, "events could not be made safe and were refused");
+            tracing::error!(
+                error = error as &dyn std::error::Error,
+                "events could not be made safe and were refused"
+            );
         }
         _ => tracing::debug!(%error, "events were refused by the store"),
     }

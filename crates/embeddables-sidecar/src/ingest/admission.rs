@@ -44,7 +44,10 @@ impl Options {
 }
 
 fn unix_millis(time: &prost_types::Timestamp) -> Result<UnixMillis, Refusal> {
-    let time = embeddables_core::EventTime::Unix { seconds: time.seconds, nanos: time.nanos };
+    let time = embeddables_core::EventTime::Unix {
+        seconds: time.seconds,
+        nanos: time.nanos,
+    };
     match time.check() {
         Ok(time) => Ok(UnixMillis(time.unix_millis())),
         Err(_) => Err(Refusal::BadCall(&DELIVER_BEFORE_INVALID)),
@@ -104,13 +107,22 @@ mod tests {
     fn a_wait_ends_before_the_deadline() {
         assert_eq!(wait_limit(None), MAX_WAIT);
         assert_eq!(wait_limit(Some(Duration::from_secs(3_600))), MAX_WAIT);
-        assert_eq!(wait_limit(Some(Duration::from_secs(1))), Duration::from_millis(900));
+        assert_eq!(
+            wait_limit(Some(Duration::from_secs(1))),
+            Duration::from_millis(900)
+        );
         assert_eq!(wait_limit(Some(Duration::from_millis(5))), Duration::ZERO);
     }
 
     #[test]
     fn unknown_options_are_refused() {
-        let options = proto::PublishOptions { wait: 99, ..Default::default() };
-        assert_eq!(Options::from_proto(Some(&options)), Err(Refusal::BadCall(&OPTION_UNKNOWN)));
+        let options = proto::PublishOptions {
+            wait: 99,
+            ..Default::default()
+        };
+        assert_eq!(
+            Options::from_proto(Some(&options)),
+            Err(Refusal::BadCall(&OPTION_UNKNOWN))
+        );
     }
 }

@@ -11,7 +11,10 @@ pub fn event(event: proto::Event) -> Event {
         project_id: not_empty(event.project_id),
         embeddable_id: event.embeddable_id,
         name: event.name,
-        timestamp: event.timestamp.map(|time| EventTime::Unix { seconds: time.seconds, nanos: time.nanos }),
+        timestamp: event.timestamp.map(|time| EventTime::Unix {
+            seconds: time.seconds,
+            nanos: time.nanos,
+        }),
         identifier: event.identifier.map(identifier),
         properties: event.properties.map_or(Properties::None, properties),
     }
@@ -30,7 +33,10 @@ fn identifier(identifier: proto::Identifier) -> Identifier {
         Given::DoubleValue(number) => IdentifierValue::Number(number),
         Given::BoolValue(truth) => IdentifierValue::Bool(truth),
     });
-    Identifier { key: identifier.key, value }
+    Identifier {
+        key: identifier.key,
+        value,
+    }
 }
 
 fn properties(properties: proto::event::Properties) -> Properties {
@@ -38,12 +44,19 @@ fn properties(properties: proto::event::Properties) -> Properties {
     match properties {
         Given::Props(structure) => Properties::Object(members(structure)),
         Given::PropsJson(text) => Properties::Json(text),
-        Given::Payload(payload) => Properties::Payload { metrics: payload.metrics, dimensions: payload.dimensions },
+        Given::Payload(payload) => Properties::Payload {
+            metrics: payload.metrics,
+            dimensions: payload.dimensions,
+        },
     }
 }
 
 fn members(structure: prost_types::Struct) -> Vec<(String, Value)> {
-    structure.fields.into_iter().map(|(key, member)| (key, value(member))).collect()
+    structure
+        .fields
+        .into_iter()
+        .map(|(key, member)| (key, value(member)))
+        .collect()
 }
 
 /// Recursion is bounded by protobuf's own limit of 100 nested messages.

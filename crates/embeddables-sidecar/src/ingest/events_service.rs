@@ -48,7 +48,10 @@ pub struct EventsService {
 impl EventsService {
     /// Serves a pipeline.
     pub fn new(pipeline: Arc<Pipeline>, info: ServiceInfo) -> Self {
-        Self { pipeline, info: Arc::new(info) }
+        Self {
+            pipeline,
+            info: Arc::new(info),
+        }
     }
 
     /// Counts a refusal that happened before any event was looked at.
@@ -86,15 +89,24 @@ impl proto::events_service_server::EventsService for EventsService {
     ) -> Result<Response<proto::PublishEventResponse>, Status> {
         let limit = deadline_limit(&request);
         let request = request.into_inner();
-        let event = request.event.ok_or_else(|| self.refuse(&Refusal::BadCall(&EVENT_MISSING)))?;
-        let options = Options::from_proto(request.options.as_ref()).map_err(|refusal| self.refuse(&refusal))?;
-        let published = self.pipeline.publish(&[(convert::event(event), options)], false).await;
-        let verdict = published.and_then(|mut verdicts| verdicts.pop().unwrap_or(Err(Refusal::StorageRefused)));
+        let event = request
+            .event
+            .ok_or_else(|| self.refuse(&Refusal::BadCall(&EVENT_MISSING)))?;
+        let options =
+            Options::from_proto(request.options.as_ref()).map_err(|refusal| self.refuse(&refusal))?;
+        let published = self
+            .pipeline
+            .publish(&[(convert::event(event), options)], false)
+            .await;
+        let verdict =
+            published.and_then(|mut verdicts| verdicts.pop().unwrap_or(Err(Refusal::StorageRefused)));
         let mut accepted = verdict.map_err(|refusal| self.refuse(&refusal))?;
         if options.wait {
             self.pipeline.wait_until_final(&mut accepted, limit).await;
         }
-        Ok(Response::new(proto::PublishEventResponse { status: Some(accepted.into_answer()) }))
+        Ok(Response::new(proto::PublishEventResponse {
+            status: Some(accepted.into_answer()),
+        }))
     }
 
     async fn publish_events(
@@ -104,14 +116,22 @@ impl proto::events_service_server::EventsService for EventsService {
         let limit = deadline_limit(&request);
         let request = request.into_inner();
         self.check_size(request.events.len())?;
-        let options = Options::from_proto(request.options.as_ref()).map_err(|refusal| self.refuse(&refusal))?;
-        let events: Vec<_> = request.events.into_iter().map(|event| (convert::event(event), options)).collect();
+        let options =
+            Options::from_proto(request.options.as_ref()).map_err(|refusal| self.refuse(&refusal))?;
+        let events: Vec<_> = request
+            .events
+            .into_iter()
+            .map(|event| (convert::event(event), options))
+            .collect();
         let published = self.pipeline.publish(&events, request.all_or_nothing).await;
-        let mut verdicts =
-            published.unwrap_or_else(|refusal| events.iter().map(|_| Err(refusal.clone())).collect::<Vec<_>>());
-        verdicts.iter().filter_map(|verdict| verdict.as_ref().err()).for_each(|refusal| {
-            self.pipeline.count_refused(refusal);
-        });
+        let mut verdicts = published
+            .unwrap_or_else(|refusal| events.iter().map(|_| Err(refusal.clone())).collect::<Vec<_>>());
+        verdicts
+            .iter()
+            .filter_map(|verdict| verdict.as_ref().err())
+            .for_each(|refusal| {
+                self.pipeline.count_refused(refusal);
+            });
         if let Some(status) = whole_call(&verdicts, request.all_or_nothing) {
             return Err(status);
         }
@@ -142,7 +162,8 @@ impl proto::events_service_server::EventsService for EventsService {
             .flatten_unordered(STREAM_GROUPS)
             .map(|results| Ok(proto::StreamEventsResponse { results }));
         // Why it ended comes last, after every acknowledgement.
-        let end = stream::once(async move { end.get().cloned() }).filter_map(|status| async { status.map(Err) });
+        let end =
+            stream::once(async move { end.get().cloned() }).filter_map(|status| async { status.map(Err) });
         Ok(Response::new(answers.chain(end).boxed()))
     }
 
@@ -158,14 +179,20 @@ impl proto::events_service_server::EventsService for EventsService {
                 Ok(request) => Validated::Request(proto::UpstreamRequest {
                     method: request.method.to_owned(),
                     url: request.url,
-                    headers: request.headers.into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),
+                    headers: request
+                        .headers
+                        .into_iter()
+                        .map(|(name, value)| (name.to_owned(), value))
+                        .collect(),
                     body: request.body,
                 }),
                 Err(refusal) => Validated::Refusal(refusal.to_proto(&format!("events[{index}]"))),
             };
             proto::ValidateResult { result: Some(result) }
         });
-        Ok(Response::new(proto::ValidateEventsResponse { results: results.collect() }))
+        Ok(Response::new(proto::ValidateEventsResponse {
+            results: results.collect(),
+        }))
     }
 
     async fn get_event(
@@ -178,7 +205,9 @@ impl proto::events_service_server::EventsService for EventsService {
         }
         let project = self.project(&request.project_id)?;
         let found = self.pipeline.find(&project, &request.event_id).await;
-        let status = found.map_err(|refusal| refusal.to_status(""))?.ok_or_else(unknown_event)?;
+        let status = found
+            .map_err(|refusal| refusal.to_status(""))?
+            .ok_or_else(unknown_event)?;
         Ok(Response::new(proto::GetEventResponse { status: Some(status) }))
     }
 
@@ -191,9 +220,14 @@ impl proto::events_service_server::EventsService for EventsService {
         let durabilities = pipeline.durabilities().iter();
         Ok(Response::new(proto::GetServerInfoResponse {
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            default_project_id: pipeline.default_project().map(ToString::to_string).unwrap_or_default(),
+            default_project_id: pipeline
+                .default_project()
+                .map(ToString::to_string)
+                .unwrap_or_default(),
             default_durability: status::durability_to_proto(pipeline.default_durability()).into(),
-            durabilities: durabilities.map(|offer| status::durability_to_proto(*offer).into()).collect(),
+            durabilities: durabilities
+                .map(|offer| status::durability_to_proto(*offer).into())
+                .collect(),
             limits: Some(proto::Limits {
                 message_size_bytes: i64::try_from(self.info.max_message_bytes).unwrap_or(i64::MAX),
                 batch_event_count: i32::try_from(self.info.max_batch_events).unwrap_or(i32::MAX),
@@ -214,20 +248,34 @@ fn unknown_event() -> Status {
 }
 
 fn deadline_limit<T>(request: &Request<T>) -> Duration {
-    let value = request.metadata().get("grpc-timeout").and_then(|value| value.to_str().ok());
+    let value = request
+        .metadata()
+        .get("grpc-timeout")
+        .and_then(|value| value.to_str().ok());
     wait_limit(value.and_then(grpc_timeout))
 }
 
 /// Why a batch fails as a call: all or nothing with something refused, or one reason for all that only waiting cures.
 fn whole_call(verdicts: &[Verdict], all_or_nothing: bool) -> Option<Status> {
-    let refusals = || verdicts.iter().enumerate().filter_map(|(index, verdict)| Some((index, verdict.as_ref().err()?)));
+    let refusals = || {
+        verdicts
+            .iter()
+            .enumerate()
+            .filter_map(|(index, verdict)| Some((index, verdict.as_ref().err()?)))
+    };
     let (_, first) = refusals().find(|(_, refusal)| **refusal != Refusal::NotAlone)?;
     if all_or_nothing {
-        let violations: Vec<_> =
-            refusals().flat_map(|(index, refusal)| refusal.violations(&format!("events[{index}]"))).collect();
+        let violations: Vec<_> = refusals()
+            .flat_map(|(index, refusal)| refusal.violations(&format!("events[{index}]")))
+            .collect();
         return Some(first.to_status_with(&violations));
     }
-    let same = verdicts.iter().all(|verdict| verdict.as_ref().err().is_some_and(|refusal| refusal.reason() == first.reason()));
+    let same = verdicts.iter().all(|verdict| {
+        verdict
+            .as_ref()
+            .err()
+            .is_some_and(|refusal| refusal.reason() == first.reason())
+    });
     (same && first.is_retryable()).then(|| first.to_status("events"))
 }
 
@@ -246,22 +294,25 @@ fn until_error(
     pipeline: Arc<Pipeline>,
     end: Arc<OnceLock<Status>>,
 ) -> impl Stream<Item = proto::StreamEventsRequest> + Send {
-    stream::unfold((messages, pipeline, end), |(mut messages, pipeline, end)| async move {
-        let message = tokio::select! {
-            biased;
-            () = pipeline.draining() => Err(Refusal::Draining.to_status("event")),
-            message = messages.message() => message.map_err(remap),
-        };
-        match message {
-            Ok(Some(message)) => Some((message, (messages, pipeline, end))),
-            Ok(None) => None,
-            Err(status) => {
-                // Set once: the stream ends here.
-                end.get_or_init(|| status);
-                None
+    stream::unfold(
+        (messages, pipeline, end),
+        |(mut messages, pipeline, end)| async move {
+            let message = tokio::select! {
+                biased;
+                () = pipeline.draining() => Err(Refusal::Draining.to_status("event")),
+                message = messages.message() => message.map_err(remap),
+            };
+            match message {
+                Ok(Some(message)) => Some((message, (messages, pipeline, end))),
+                Ok(None) => None,
+                Err(status) => {
+                    // Set once: the stream ends here.
+                    end.get_or_init(|| status);
+                    None
+                }
             }
-        }
-    })
+        },
+    )
 }
 
 /// Answers a group: what is safe as soon as it is, then each event that waits for its delivery.
@@ -270,7 +321,12 @@ fn answer_group(
     group: Vec<proto::StreamEventsRequest>,
     limit: Duration,
 ) -> BoxStream<'static, Vec<proto::StreamResult>> {
-    let group = Group { pipeline: Arc::clone(&pipeline), messages: group, events: Vec::new(), pause: STREAM_PAUSE.0 };
+    let group = Group {
+        pipeline: Arc::clone(&pipeline),
+        messages: group,
+        events: Vec::new(),
+        pause: STREAM_PAUSE.0,
+    };
     stream::unfold(group, Group::answer)
         .flat_map_unordered(None, move |(now, waiting)| {
             let pipeline = Arc::clone(&pipeline);
@@ -282,7 +338,9 @@ fn answer_group(
                 }
             });
             let now = (!now.is_empty()).then_some(now);
-            stream::iter(now).chain(waits.collect::<FuturesUnordered<_>>()).boxed()
+            stream::iter(now)
+                .chain(waits.collect::<FuturesUnordered<_>>())
+                .boxed()
         })
         .boxed()
 }
@@ -307,11 +365,14 @@ impl Group {
         }
         let (sequences, events): (Vec<_>, Vec<_>) = std::mem::take(&mut self.events).into_iter().unzip();
         let published = self.pipeline.publish(&events, false).await;
-        let verdicts = published.unwrap_or_else(|refusal| events.iter().map(|_| Err(refusal.clone())).collect());
+        let verdicts =
+            published.unwrap_or_else(|refusal| events.iter().map(|_| Err(refusal.clone())).collect());
         let mut waiting = Vec::new();
         for ((sequence, event), verdict) in sequences.into_iter().zip(events).zip(verdicts) {
             match verdict {
-                Err(Refusal::QueueFull | Refusal::DiskFull | Refusal::Busy) if !self.pipeline.is_draining() => {
+                Err(Refusal::QueueFull | Refusal::DiskFull | Refusal::Busy)
+                    if !self.pipeline.is_draining() =>
+                {
                     self.events.push((sequence, event));
                 }
                 Ok(accepted) if event.1.wait => waiting.push((sequence, accepted)),
@@ -350,5 +411,8 @@ impl Group {
 }
 
 fn stream_result(sequence: i64, verdict: Verdict) -> proto::StreamResult {
-    proto::StreamResult { sequence, result: Some(publish_result(verdict, "event")) }
+    proto::StreamResult {
+        sequence,
+        result: Some(publish_result(verdict, "event")),
+    }
 }

@@ -48,7 +48,11 @@ pub fn router(drop_in: DropIn) -> Router {
         .with_state(drop_in)
 }
 
-async fn publish(State(drop_in): State<DropIn>, Path(project_id): Path<String>, request: Request) -> Response {
+async fn publish(
+    State(drop_in): State<DropIn>,
+    Path(project_id): Path<String>,
+    request: Request,
+) -> Response {
     let headers = request.headers().clone();
     match read(&drop_in, project_id, request).await {
         Ok(event) => match take(&drop_in.pipeline, event).await {
@@ -67,7 +71,10 @@ async fn publish(State(drop_in): State<DropIn>, Path(project_id): Path<String>, 
 
 /// Reads the event out of a request.
 async fn read(drop_in: &DropIn, project_id: String, request: Request) -> Result<Event, Problem> {
-    let content_type = request.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let content_type = request
+        .headers()
+        .get(header::CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok());
     if !content_type.is_some_and(is_json) {
         return Err(problem::NOT_JSON);
     }
@@ -75,14 +82,18 @@ async fn read(drop_in: &DropIn, project_id: String, request: Request) -> Result<
         None => None,
         Some(value) => Some(event_id(value.to_str().map_err(|_| problem::BAD_IDEMPOTENCY_KEY)?).to_owned()),
     };
-    let bytes =
-        axum::body::to_bytes(request.into_body(), drop_in.max_body_bytes).await.map_err(|error| problem::of_body(&error))?;
+    let bytes = axum::body::to_bytes(request.into_body(), drop_in.max_body_bytes)
+        .await
+        .map_err(|error| problem::of_body(&error))?;
     body::event(&bytes, project_id, event_id)
 }
 
 /// The draft's form is a string in quotes; a bare one is as common. Both name the same event.
 fn event_id(value: &str) -> &str {
-    value.strip_prefix('"').and_then(|value| value.strip_suffix('"')).unwrap_or(value)
+    value
+        .strip_prefix('"')
+        .and_then(|value| value.strip_suffix('"'))
+        .unwrap_or(value)
 }
 
 fn is_json(content_type: &str) -> bool {
@@ -92,7 +103,10 @@ fn is_json(content_type: &str) -> bool {
 
 async fn take(pipeline: &Pipeline, event: Event) -> Result<Accepted, Refusal> {
     let verdicts = pipeline.publish(&[(event, Options::default())], false).await?;
-    verdicts.into_iter().next().unwrap_or(Err(Refusal::StorageRefused))
+    verdicts
+        .into_iter()
+        .next()
+        .unwrap_or(Err(Refusal::StorageRefused))
 }
 
 async fn answer(drop_in: &DropIn, headers: &HeaderMap, mut accepted: Accepted) -> Response {
@@ -132,7 +146,10 @@ fn told(http_status: StatusCode, status: &proto::EventStatus) -> Response {
 
 /// Seconds of the preference `wait` (RFC 7240 §4.3), at most [`MAX_WAIT`].
 fn prefer_wait(headers: &HeaderMap) -> Option<Duration> {
-    let preferences = headers.get_all("prefer").iter().filter_map(|value| value.to_str().ok());
+    let preferences = headers
+        .get_all("prefer")
+        .iter()
+        .filter_map(|value| value.to_str().ok());
     let seconds = preferences
         .flat_map(|value| value.split(','))
         .filter_map(|preference| preference.trim().split_once('='))

@@ -35,7 +35,9 @@ pub enum Refusal {
         limit: usize,
     },
     /// No key is configured for the project.
-    #[error("this sidecar has no key for the event's project: ask its operator to configure one, or correct project_id")]
+    #[error(
+        "this sidecar has no key for the event's project: ask its operator to configure one, or correct project_id"
+    )]
     ProjectNotConfigured,
     /// The id was accepted before with another content.
     #[error("this event_id was accepted before with another content: a new event needs a new id")]
@@ -56,7 +58,9 @@ pub enum Refusal {
     #[error("the queue's volume refuses writes, nothing was kept: retry with the same event_id")]
     StorageRefused,
     /// The disk failed while the event was synced.
-    #[error("the disk failed while the event was synced, it may or may not be kept: retry with the same event_id")]
+    #[error(
+        "the disk failed while the event was synced, it may or may not be kept: retry with the same event_id"
+    )]
     DurabilityUnknown,
     /// The store cannot be read.
     #[error("the queue's store cannot be read")]
@@ -84,14 +88,23 @@ impl std::fmt::Display for BadCall {
 }
 
 /// The call brings no events.
-pub static BATCH_EMPTY: BadCall =
-    BadCall { reason: "BATCH_EMPTY", field: "events", sentence: "the call brings no events: send at least one" };
+pub static BATCH_EMPTY: BadCall = BadCall {
+    reason: "BATCH_EMPTY",
+    field: "events",
+    sentence: "the call brings no events: send at least one",
+};
 /// The call brings no event.
-pub static EVENT_MISSING: BadCall =
-    BadCall { reason: "EVENT_MISSING", field: "event", sentence: "the call brings no event: set `event`" };
+pub static EVENT_MISSING: BadCall = BadCall {
+    reason: "EVENT_MISSING",
+    field: "event",
+    sentence: "the call brings no event: set `event`",
+};
 /// No event id was given to look up.
-pub static EVENT_ID_MISSING: BadCall =
-    BadCall { reason: "EVENT_ID_MISSING", field: "event_id", sentence: "say which event: set `event_id`" };
+pub static EVENT_ID_MISSING: BadCall = BadCall {
+    reason: "EVENT_ID_MISSING",
+    field: "event_id",
+    sentence: "say which event: set `event_id`",
+};
 /// An enum value of the options is none that this release knows.
 pub static OPTION_UNKNOWN: BadCall = BadCall {
     reason: "OPTION_UNKNOWN",
@@ -118,33 +131,81 @@ const LATER: Option<Duration> = Some(Duration::from_secs(5));
 
 impl Refusal {
     fn row(&self) -> Row {
-        let row = |code, reason, http, retry_delay| Row { code, reason, http, retry_delay };
+        let row = |code, reason, http, retry_delay| Row {
+            code,
+            reason,
+            http,
+            retry_delay,
+        };
         match self {
-            Self::Invalid(_) => row(Code::InvalidArgument, "INVALID_EVENT", StatusCode::BAD_REQUEST, None),
+            Self::Invalid(_) => row(
+                Code::InvalidArgument,
+                "INVALID_EVENT",
+                StatusCode::BAD_REQUEST,
+                None,
+            ),
             Self::BadCall(bad) => row(Code::InvalidArgument, bad.reason, StatusCode::BAD_REQUEST, None),
-            Self::BatchTooLarge { .. } => {
-                row(Code::InvalidArgument, "BATCH_TOO_LARGE", StatusCode::BAD_REQUEST, None)
-            }
-            Self::ProjectNotConfigured => {
-                row(Code::FailedPrecondition, "PROJECT_NOT_CONFIGURED", StatusCode::NOT_FOUND, None)
-            }
+            Self::BatchTooLarge { .. } => row(
+                Code::InvalidArgument,
+                "BATCH_TOO_LARGE",
+                StatusCode::BAD_REQUEST,
+                None,
+            ),
+            Self::ProjectNotConfigured => row(
+                Code::FailedPrecondition,
+                "PROJECT_NOT_CONFIGURED",
+                StatusCode::NOT_FOUND,
+                None,
+            ),
             Self::Conflict => row(Code::AlreadyExists, "EVENT_ID_REUSED", StatusCode::CONFLICT, None),
-            Self::DurabilityNotOnOffer => {
-                row(Code::FailedPrecondition, "DURABILITY_NOT_ON_OFFER", StatusCode::BAD_REQUEST, None)
-            }
-            Self::QueueFull => row(Code::Unavailable, "QUEUE_FULL", StatusCode::SERVICE_UNAVAILABLE, SOON),
-            Self::DiskFull => row(Code::Unavailable, "DISK_FULL", StatusCode::SERVICE_UNAVAILABLE, LATER),
-            Self::Busy => row(Code::Unavailable, "QUEUE_BUSY", StatusCode::SERVICE_UNAVAILABLE, SOON),
-            Self::StorageRefused => {
-                row(Code::Unavailable, "STORAGE_REFUSED", StatusCode::SERVICE_UNAVAILABLE, LATER)
-            }
-            Self::DurabilityUnknown => {
-                row(Code::Unavailable, "DURABILITY_UNKNOWN", StatusCode::SERVICE_UNAVAILABLE, SOON)
-            }
-            Self::StorageUnreadable => {
-                row(Code::Unavailable, "STORAGE_UNREADABLE", StatusCode::SERVICE_UNAVAILABLE, LATER)
-            }
-            Self::Draining => row(Code::Unavailable, "DRAINING", StatusCode::SERVICE_UNAVAILABLE, SOON),
+            Self::DurabilityNotOnOffer => row(
+                Code::FailedPrecondition,
+                "DURABILITY_NOT_ON_OFFER",
+                StatusCode::BAD_REQUEST,
+                None,
+            ),
+            Self::QueueFull => row(
+                Code::Unavailable,
+                "QUEUE_FULL",
+                StatusCode::SERVICE_UNAVAILABLE,
+                SOON,
+            ),
+            Self::DiskFull => row(
+                Code::Unavailable,
+                "DISK_FULL",
+                StatusCode::SERVICE_UNAVAILABLE,
+                LATER,
+            ),
+            Self::Busy => row(
+                Code::Unavailable,
+                "QUEUE_BUSY",
+                StatusCode::SERVICE_UNAVAILABLE,
+                SOON,
+            ),
+            Self::StorageRefused => row(
+                Code::Unavailable,
+                "STORAGE_REFUSED",
+                StatusCode::SERVICE_UNAVAILABLE,
+                LATER,
+            ),
+            Self::DurabilityUnknown => row(
+                Code::Unavailable,
+                "DURABILITY_UNKNOWN",
+                StatusCode::SERVICE_UNAVAILABLE,
+                SOON,
+            ),
+            Self::StorageUnreadable => row(
+                Code::Unavailable,
+                "STORAGE_UNREADABLE",
+                StatusCode::SERVICE_UNAVAILABLE,
+                LATER,
+            ),
+            Self::Draining => row(
+                Code::Unavailable,
+                "DRAINING",
+                StatusCode::SERVICE_UNAVAILABLE,
+                SOON,
+            ),
             Self::NotAlone => row(Code::FailedPrecondition, "NOT_ALONE", StatusCode::CONFLICT, None),
         }
     }
@@ -233,7 +294,10 @@ fn field_violations(violations: &[proto::Violation]) -> Vec<FieldViolation> {
         if size > DETAILS_MAX_BYTES {
             let left = violations.len() - index;
             let sentence = format!("{left} more violations are not shown here: ValidateEvents shows all");
-            fields.push(FieldViolation { reason: "MORE".to_owned(), ..FieldViolation::new("events", sentence) });
+            fields.push(FieldViolation {
+                reason: "MORE".to_owned(),
+                ..FieldViolation::new("events", sentence)
+            });
             break;
         }
         fields.push(FieldViolation {

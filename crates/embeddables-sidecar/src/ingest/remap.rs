@@ -49,7 +49,11 @@ pub fn remap_response<B>(mut response: Response<B>) -> Response<B> {
     let remapped = remap(status);
     if remapped.code() != code {
         write_status(&remapped, response.headers_mut());
-        let reason = if remapped.code() == Code::InvalidArgument { MALFORMED } else { MESSAGE_TOO_LARGE };
+        let reason = if remapped.code() == Code::InvalidArgument {
+            MALFORMED
+        } else {
+            MESSAGE_TOO_LARGE
+        };
         response.extensions_mut().insert(Remapped(reason));
     }
     response
@@ -57,7 +61,10 @@ pub fn remap_response<B>(mut response: Response<B>) -> Response<B> {
 
 /// The reason of a response that [`remap_response`] has changed; `None` for all others.
 pub fn reason_of<B>(response: &Response<B>) -> Option<&'static str> {
-    response.extensions().get::<Remapped>().map(|Remapped(reason)| *reason)
+    response
+        .extensions()
+        .get::<Remapped>()
+        .map(|Remapped(reason)| *reason)
 }
 
 /// Marks a response that was changed.
@@ -87,7 +94,10 @@ mod tests {
         *response.headers_mut() = headers;
         let status = Status::from_header_map(remap_response(response).headers()).expect("a status");
         assert_eq!(status.code(), expected);
-        assert_eq!(status.get_details_error_info().expect("an ErrorInfo").reason, reason);
+        assert_eq!(
+            status.get_details_error_info().expect("an ErrorInfo").reason,
+            reason
+        );
     }
 
     #[test]

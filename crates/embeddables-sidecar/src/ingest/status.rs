@@ -22,18 +22,23 @@ pub fn of_entry(
         progress.note_interruption(entry.accept_time);
     }
     let (state, next_attempt_time, final_time) = place(&entry.state, clock);
-    let receipt = progress.receipt.take().zip(final_time).map(|(receipt, time)| proto::Receipt {
-        delivery_time: Some(timestamp(time)),
-        entry_id: receipt.entry_id,
-        contact_id: receipt.contact_id,
-        group_id: receipt.group_id,
-        embeddable_version_number: receipt.embeddable_version_number,
-        unparsed: receipt.unparsed,
-    });
+    let receipt = progress
+        .receipt
+        .take()
+        .zip(final_time)
+        .map(|(receipt, time)| proto::Receipt {
+            delivery_time: Some(timestamp(time)),
+            entry_id: receipt.entry_id,
+            contact_id: receipt.contact_id,
+            group_id: receipt.group_id,
+            embeddable_version_number: receipt.embeddable_version_number,
+            unparsed: receipt.unparsed,
+        });
     let (reason, message) = match (state, progress.reason.is_empty()) {
-        (proto::State::Quarantined, _) => {
-            ("DAMAGED".to_owned(), "its record on disk is damaged; it was set aside".to_owned())
-        }
+        (proto::State::Quarantined, _) => (
+            "DAMAGED".to_owned(),
+            "its record on disk is damaged; it was set aside".to_owned(),
+        ),
         (proto::State::Discarded, _) => ("DISCARDED".to_owned(), "an operator removed it".to_owned()),
         (_, _) => (progress.reason, progress.message),
     };
@@ -74,7 +79,10 @@ pub fn accepted(
 /// Whether nothing more will become of an event by itself.
 pub fn is_final(state: proto::State) -> bool {
     use proto::State;
-    matches!(state, State::Delivered | State::DeadLettered | State::Quarantined | State::Discarded)
+    matches!(
+        state,
+        State::Delivered | State::DeadLettered | State::Quarantined | State::Discarded
+    )
 }
 
 /// State, time of the next attempt, and time at which it became final.
@@ -84,7 +92,11 @@ fn place(state: &EntryState, clock: &dyn Clock) -> (proto::State, Option<UnixMil
         EntryState::Waiting { until } => {
             // Due times are kept on the steady clock; people read the wall's.
             let left = until.0.saturating_sub(clock.steady().0).max(0);
-            (proto::State::Waiting, Some(UnixMillis(clock.wall().0.saturating_add(left))), None)
+            (
+                proto::State::Waiting,
+                Some(UnixMillis(clock.wall().0.saturating_add(left))),
+                None,
+            )
         }
         EntryState::Delivered { time } => (proto::State::Delivered, None, Some(*time)),
         EntryState::DeadLettered { time, .. } => (proto::State::DeadLettered, None, Some(*time)),
@@ -104,7 +116,9 @@ fn attempt(attempt: progress::Try) -> proto::Attempt {
     };
     proto::Attempt {
         start_time: Some(timestamp(UnixMillis(attempt.start_ms))),
-        duration: Some(super::refusal::proto_duration(std::time::Duration::from_millis(attempt.duration_ms))),
+        duration: Some(super::refusal::proto_duration(std::time::Duration::from_millis(
+            attempt.duration_ms,
+        ))),
         outcome: outcome.into(),
         http_status: i32::try_from(attempt.http_status).unwrap_or(0),
         detail: attempt.detail,
@@ -114,7 +128,10 @@ fn attempt(attempt: progress::Try) -> proto::Attempt {
 /// Wall time as protobuf has it.
 pub fn timestamp(time: UnixMillis) -> prost_types::Timestamp {
     let nanos = time.0.rem_euclid(1_000) * 1_000_000;
-    prost_types::Timestamp { seconds: time.0.div_euclid(1_000), nanos: i32::try_from(nanos).unwrap_or(0) }
+    prost_types::Timestamp {
+        seconds: time.0.div_euclid(1_000),
+        nanos: i32::try_from(nanos).unwrap_or(0),
+    }
 }
 
 /// Durability as the contract names it.

@@ -14,7 +14,7 @@ use tower::ServiceBuilder;
 
 use super::connections::{Accept, incoming};
 use crate::ingest::events_service::EventsService;
-use crate::ingest::remap::{remap_response, reason_of};
+use crate::ingest::remap::{reason_of, remap_response};
 use crate::pipeline::Pipeline;
 
 /// Most calls of one connection at once; tonic advertises no limit by itself.
@@ -51,7 +51,10 @@ pub fn routes(
     let events = EventsServiceServer::new(service).max_decoding_message_size(max_message_bytes);
     let mut routes = Routes::builder();
     // Older tools ask for reflection by its first name.
-    routes.add_service(events).add_service(health).add_service(reflection().build_v1()?);
+    routes
+        .add_service(events)
+        .add_service(health)
+        .add_service(reflection().build_v1()?);
     routes.add_service(reflection().build_v1alpha()?);
     Ok((routes.routes(), reporter))
 }

@@ -29,7 +29,11 @@ const GRACE: Duration = Duration::from_secs(2);
 /// Serves HTTP/1.1 and HTTP/2 until `stop`, then lets requests under way finish.
 pub async fn serve(listener: TcpListener, router: Router, stop: CancellationToken) -> io::Result<()> {
     let mut builder = Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT).max_buf_size(HEAD_MAX_BYTES);
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_TIMEOUT)
+        .max_buf_size(HEAD_MAX_BYTES);
     builder
         .http2()
         .timer(TokioTimer::new())
@@ -47,7 +51,9 @@ pub async fn serve(listener: TcpListener, router: Router, stop: CancellationToke
                 None => break,
             },
         };
-        let connection = builder.serve_connection(io, TowerToHyperService::new(router.clone())).into_owned();
+        let connection = builder
+            .serve_connection(io, TowerToHyperService::new(router.clone()))
+            .into_owned();
         let connection = graceful.watch(connection);
         tokio::spawn(async move {
             if let Err(error) = connection.await {

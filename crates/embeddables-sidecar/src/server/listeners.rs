@@ -69,7 +69,9 @@ impl Listeners {
 
     /// The addresses taken.
     pub fn addresses(&self) -> Addresses {
-        let address = |listener: &Option<TcpListener>| listener.as_ref().and_then(|listener| listener.local_addr().ok());
+        let address = |listener: &Option<TcpListener>| {
+            listener.as_ref().and_then(|listener| listener.local_addr().ok())
+        };
         Addresses {
             grpc: address(&self.grpc),
             grpc_unix: self.grpc_unix.as_ref().map(|(_, path)| path.clone()),
@@ -85,7 +87,11 @@ async fn tcp(key: &'static str, address: &ListenAddress) -> Result<Option<TcpLis
     };
     match TcpListener::bind(address).await {
         Ok(listener) => Ok(Some(listener)),
-        Err(source) => Err(BindError { key, address: address.to_string(), source }),
+        Err(source) => Err(BindError {
+            key,
+            address: address.to_string(),
+            source,
+        }),
     }
 }
 
@@ -96,9 +102,11 @@ async fn unix(path: &Path) -> Result<UnixListener, BindError> {
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(SOCKET_MODE))?;
         Ok(listener)
     };
-    bound
-        .await
-        .map_err(|source| BindError { key: "listen.grpc_unix", address: path.display().to_string(), source })
+    bound.await.map_err(|source| BindError {
+        key: "listen.grpc_unix",
+        address: path.display().to_string(),
+        source,
+    })
 }
 
 /// Removes the socket that a killed process left behind; one that answers, or any other file, stays.
@@ -107,12 +115,18 @@ async fn remove_stale(path: &Path) -> io::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         Err(error) => return Err(error),
         Ok(metadata) if !metadata.file_type().is_socket() => {
-            return Err(io::Error::new(io::ErrorKind::AlreadyExists, "a file that is no socket is there"));
+            return Err(io::Error::new(
+                io::ErrorKind::AlreadyExists,
+                "a file that is no socket is there",
+            ));
         }
         Ok(_) => {}
     }
     match UnixStream::connect(path).await {
-        Ok(_) => Err(io::Error::new(io::ErrorKind::AddrInUse, "another process listens there")),
+        Ok(_) => Err(io::Error::new(
+            io::ErrorKind::AddrInUse,
+            "another process listens there",
+        )),
         Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => std::fs::remove_file(path),
         Err(error) => Err(error),
     }

@@ -48,13 +48,24 @@ pub fn router(ops: Ops) -> Router {
 /// The loops that write and dispatch go round.
 async fn livez(State(ops): State<Ops>) -> (StatusCode, &'static str) {
     match tokio::time::timeout(LIVENESS_TIMEOUT, ops.pipeline.ping()).await {
-        Ok(Ok(())) if ops.pulses.iter().all(|pulse| pulse.is_alive(ops.clock.steady())) => (StatusCode::OK, "ok\n"),
-        Ok(Ok(())) => (StatusCode::SERVICE_UNAVAILABLE, "a lane's loop does not go round\n"),
+        Ok(Ok(())) if ops.pulses.iter().all(|pulse| pulse.is_alive(ops.clock.steady())) => {
+            (StatusCode::OK, "ok\n")
+        }
+        Ok(Ok(())) => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "a lane's loop does not go round\n",
+        ),
         Ok(Err(error)) => {
-            tracing::error!(error = &error as &dyn std::error::Error, "liveness: the queue's writer has ended");
+            tracing::error!(
+                error = &error as &dyn std::error::Error,
+                "liveness: the queue's writer has ended"
+            );
             (StatusCode::SERVICE_UNAVAILABLE, "the queue's writer has ended\n")
         }
-        Err(_) => (StatusCode::SERVICE_UNAVAILABLE, "the queue's writer does not answer\n"),
+        Err(_) => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "the queue's writer does not answer\n",
+        ),
     }
 }
 
@@ -66,9 +77,14 @@ async fn readyz(State(ops): State<Ops>) -> (StatusCode, &'static str) {
     (StatusCode::OK, "ok\n")
 }
 
-async fn metrics(State(ops): State<Ops>) -> Result<([(header::HeaderName, &'static str); 1], String), StatusCode> {
+async fn metrics(
+    State(ops): State<Ops>,
+) -> Result<([(header::HeaderName, &'static str); 1], String), StatusCode> {
     if let Err(error) = ops.books.refresh().await {
-        tracing::warn!(error = &error as &dyn std::error::Error, "the age of the oldest event could not be read");
+        tracing::warn!(
+            error = &error as &dyn std::error::Error,
+            "the age of the oldest event could not be read"
+        );
     }
     let mut text = String::new();
     encode(&mut text, &ops.registry).map_err(|_| StatusCode::INTERNAL_SERVER_ERROR)?;

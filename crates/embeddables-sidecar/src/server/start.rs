@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use embeddables_client::{Client, ClientConfig, Endpoint};
 use ::http::StatusCode;
+use embeddables_client::{Client, ClientConfig, Endpoint};
 use embeddables_core::{DoubleEncoding, ProjectId};
 use embeddables_queue::{Durability, OpenError, Store, UnixMillis};
 use prometheus_client::metrics::counter::Counter;
@@ -117,7 +117,10 @@ impl Sidecar {
 
         let pipeline = Arc::new(Pipeline::new(Rooms {
             store: Arc::clone(&store),
-            validator: Validator::new(loaded.default_project.clone(), double_encoding(config.validation.double_encoding)),
+            validator: Validator::new(
+                loaded.default_project.clone(),
+                double_encoding(config.validation.double_encoding),
+            ),
             clock: Arc::clone(&clock),
             feed: Arc::clone(&feed),
             metrics: IngestMetrics::register(&mut registry),
@@ -130,7 +133,11 @@ impl Sidecar {
 
         let attempts = AttemptMetrics::register(&mut registry);
         let lost = Counter::default();
-        registry.register("events_lost", "Events dropped between rooms: a bug where it is not zero", lost.clone());
+        registry.register(
+            "events_lost",
+            "Events dropped between rooms: a bug where it is not zero",
+            lost.clone(),
+        );
         let (stop_lanes, stop) = watch::channel(Stop::Run);
         let mut lanes = JoinSet::new();
         let mut pulses = Vec::new();
@@ -143,7 +150,13 @@ impl Sidecar {
                 lanes.spawn(lane.run(stop.clone()));
             }
         }
-        let ops = ops::Ops { pipeline: Arc::clone(&pipeline), registry: Arc::new(registry), books, pulses, clock };
+        let ops = ops::Ops {
+            pipeline: Arc::clone(&pipeline),
+            registry: Arc::new(registry),
+            books,
+            pulses,
+            clock,
+        };
         let mut running = Running {
             addresses,
             health: HealthReporter::new(),
@@ -167,7 +180,12 @@ impl Running {
         &self.addresses
     }
 
-    async fn serve(&mut self, listeners: Listeners, loaded: &Loaded, ops: ops::Ops) -> Result<(), StartError> {
+    async fn serve(
+        &mut self,
+        listeners: Listeners,
+        loaded: &Loaded,
+        ops: ops::Ops,
+    ) -> Result<(), StartError> {
         let config = &loaded.config;
         let max_message_bytes = usize::try_from(config.grpc.max_message_size.as_u64()).unwrap_or(usize::MAX);
         let service = EventsService::new(
@@ -181,7 +199,9 @@ impl Running {
         );
         let (routes, health) = grpc::routes(service, max_message_bytes)?;
         health.set_service_status("", ServingStatus::Serving).await;
-        health.set_service_status(EVENTS_SERVICE, ServingStatus::Serving).await;
+        health
+            .set_service_status(EVENTS_SERVICE, ServingStatus::Serving)
+            .await;
         self.health = health;
         let drop_in = DropIn {
             pipeline: Arc::clone(&self.pipeline),
@@ -189,19 +209,34 @@ impl Running {
             max_body_bytes: max_message_bytes,
         };
         if let Some(listener) = listeners.grpc {
-            let served =
-                grpc::serve(listener, routes.clone(), Arc::clone(&self.pipeline), self.stop_servers.clone());
+            let served = grpc::serve(
+                listener,
+                routes.clone(),
+                Arc::clone(&self.pipeline),
+                self.stop_servers.clone(),
+            );
             self.spawn("grpc", served);
         }
         if let Some((listener, _)) = listeners.grpc_unix {
-            let served = grpc::serve(listener, routes, Arc::clone(&self.pipeline), self.stop_servers.clone());
+            let served = grpc::serve(
+                listener,
+                routes,
+                Arc::clone(&self.pipeline),
+                self.stop_servers.clone(),
+            );
             self.spawn("grpc_unix", served);
         }
         if let Some(listener) = listeners.http {
-            self.spawn("http", http_server::serve(listener, http::router(drop_in), self.stop_servers.clone()));
+            self.spawn(
+                "http",
+                http_server::serve(listener, http::router(drop_in), self.stop_servers.clone()),
+            );
         }
         if let Some(listener) = listeners.ops {
-            self.spawn("ops", http_server::serve(listener, ops::router(ops), self.stop_servers.clone()));
+            self.spawn(
+                "ops",
+                http_server::serve(listener, ops::router(ops), self.stop_servers.clone()),
+            );
         }
         Ok(())
     }
@@ -212,7 +247,11 @@ impl Running {
     {
         self.servers.spawn(async move {
             if let Err(error) = served.await {
-                tracing::error!(listener = name, error = &error as &dyn std::error::Error, "a listener ended");
+                tracing::error!(
+                    listener = name,
+                    error = &error as &dyn std::error::Error,
+                    "a listener ended"
+                );
             }
         });
     }
@@ -221,20 +260,38 @@ impl Running {
     /// the store. On an ephemeral volume it goes on delivering for that time.
     pub async fn shutdown(mut self) -> ShutdownReport {
         self.pipeline.start_draining();
-        self.health.set_service_status("", ServingStatus::NotServing).await;
-        self.health.set_service_status(EVENTS_SERVICE, ServingStatus::NotServing).await;
-        let stop = if self.volume == Volume::Ephemeral { Stop::Drain } else { Stop::Finish };
+        self.health
+            .set_service_status("", ServingStatus::NotServing)
+            .await;
+        self.health
+            .set_service_status(EVENTS_SERVICE, ServingStatus::NotServing)
+            .await;
+        let stop = if self.volume == Volume::Ephemeral {
+            Stop::Drain
+        } else {
+            Stop::Finish
+        };
         self.stop_lanes.send_replace(stop);
         let mut cut_attempts = 0;
-        if tokio::time::timeout(self.drain_timeout, join(&mut self.lanes, &mut cut_attempts)).await.is_err() {
+        if tokio::time::timeout(self.drain_timeout, join(&mut self.lanes, &mut cut_attempts))
+            .await
+            .is_err()
+        {
             self.stop_lanes.send_replace(Stop::Abandon);
-            if tokio::time::timeout(END_GRACE, join(&mut self.lanes, &mut cut_attempts)).await.is_err() {
+            if tokio::time::timeout(END_GRACE, join(&mut self.lanes, &mut cut_attempts))
+                .await
+                .is_err()
+            {
                 tracing::error!("a lane did not end: its leases stay open on disk");
             }
         }
         self.store.close().await;
         let books = self.store.books();
-        let events_left = books.lanes.iter().map(|(_, lane)| lane.ready + lane.waiting).sum();
+        let events_left = books
+            .lanes
+            .iter()
+            .map(|(_, lane)| lane.ready + lane.waiting)
+            .sum();
         self.stop_servers.cancel();
         let servers = async { while self.servers.join_next().await.is_some() {} };
         if tokio::time::timeout(END_GRACE, servers).await.is_err() {
@@ -245,7 +302,10 @@ impl Running {
         {
             tracing::debug!(%error, "the Unix socket could not be removed");
         }
-        ShutdownReport { cut_attempts, events_left }
+        ShutdownReport {
+            cut_attempts,
+            events_left,
+        }
     }
 }
 
@@ -265,10 +325,18 @@ async fn join(lanes: &mut JoinSet<usize>, cut_attempts: &mut usize) {
 fn client(loaded: &Loaded) -> Result<Client, StartError> {
     let (delivery, upstream) = (&loaded.config.delivery, &loaded.config.upstream);
     let read = |path: &PathBuf| {
-        std::fs::read(path).map_err(|source| StartError::CaFile { path: path.clone(), source })
+        std::fs::read(path).map_err(|source| StartError::CaFile {
+            path: path.clone(),
+            source,
+        })
     };
     // An unused connection is worth keeping as long as its lane may want all of them at once again.
-    let most_at_once = loaded.projects.iter().map(|project| project.max_in_flight.get()).max().unwrap_or(1);
+    let most_at_once = loaded
+        .projects
+        .iter()
+        .map(|project| project.max_in_flight.get())
+        .max()
+        .unwrap_or(1);
     Ok(Client::new(ClientConfig {
         connect_timeout: delivery.connect_timeout,
         attempt_timeout: delivery.attempt_timeout,
@@ -282,9 +350,17 @@ fn client(loaded: &Loaded) -> Result<Client, StartError> {
 
 fn endpoints(loaded: &Loaded) -> HashMap<ProjectId, Arc<Endpoint>> {
     let endpoint = |project: &crate::config::ProjectSettings| {
-        Arc::new(Endpoint::new(project.base_url.clone(), project.id.clone(), project.api_key.clone()))
+        Arc::new(Endpoint::new(
+            project.base_url.clone(),
+            project.id.clone(),
+            project.api_key.clone(),
+        ))
     };
-    loaded.projects.iter().map(|project| (project.id.clone(), endpoint(project))).collect()
+    loaded
+        .projects
+        .iter()
+        .map(|project| (project.id.clone(), endpoint(project)))
+        .collect()
 }
 
 fn lane_settings(

@@ -44,7 +44,9 @@ fn sqlite(queue: &QueueConfig, lanes: Vec<LaneName>, registry: &mut Registry) ->
         dedupe_window: queue.dedupe_window,
         dedupe_ids: queue.dedupe_ids.into(),
         durability: queue.durability.map(Into::into),
-        on_commit: Some(CommitObserver::new(move |elapsed| metrics.fsync_seconds.observe(elapsed.as_secs_f64()))),
+        on_commit: Some(CommitObserver::new(move |elapsed| {
+            metrics.fsync_seconds.observe(elapsed.as_secs_f64())
+        })),
         ..SqliteConfig::new(&queue.dir, lanes)
     }
 }
@@ -59,13 +61,18 @@ fn tell(report: &OpenReport) {
         );
     }
     if let Some(salvaged) = &report.salvaged {
-        tracing::error!(?salvaged, "the store was damaged: what could be read was kept, the damaged file was set aside");
+        tracing::error!(
+            ?salvaged,
+            "the store was damaged: what could be read was kept, the damaged file was set aside"
+        );
     }
     if report.rebuilt {
         tracing::warn!("the disk had failed to sync: the store was copied to a new file");
     }
     if report.copied {
-        tracing::warn!("the queue directory is a copy: every event in it may have been sent by the original too");
+        tracing::warn!(
+            "the queue directory is a copy: every event in it may have been sent by the original too"
+        );
     }
     if report.interrupted > 0 {
         tracing::warn!(

@@ -28,8 +28,15 @@ impl Feed {
     /// Subscribes to the next settlement of an event. Look at the ledger after subscribing: it may have come before.
     pub fn subscribe(&self, sequence: Sequence) -> Subscription<'_> {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        let receiver = waiting.entry(sequence).or_insert_with(|| watch::Sender::new(())).subscribe();
-        Subscription { feed: self, sequence, receiver }
+        let receiver = waiting
+            .entry(sequence)
+            .or_insert_with(|| watch::Sender::new(()))
+            .subscribe();
+        Subscription {
+            feed: self,
+            sequence,
+            receiver,
+        }
     }
 }
 
@@ -56,7 +63,10 @@ impl Drop for Subscription<'_> {
     fn drop(&mut self) {
         let mut waiting = self.feed.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         // Ours is still alive here: with no other, the entry has nobody left.
-        if waiting.get(&self.sequence).is_some_and(|sender| sender.receiver_count() <= 1) {
+        if waiting
+            .get(&self.sequence)
+            .is_some_and(|sender| sender.receiver_count() <= 1)
+        {
             waiting.remove(&self.sequence);
         }
     }

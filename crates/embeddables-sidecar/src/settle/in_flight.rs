@@ -19,13 +19,22 @@ pub struct InFlight {
 impl InFlight {
     /// Takes charge of a lease; `lost` counts should it be dropped.
     pub fn new(lease: &Lease, lost: Counter) -> Self {
-        Self { sequence: lease.sequence, claim: lease.claim, concluded: false, lost }
+        Self {
+            sequence: lease.sequence,
+            claim: lease.claim,
+            concluded: false,
+            lost,
+        }
     }
 
     /// Ends it with what becomes of the event.
     pub fn conclude(mut self, disposition: Disposition) -> Settlement {
         self.concluded = true;
-        Settlement { sequence: self.sequence, claim: self.claim, disposition }
+        Settlement {
+            sequence: self.sequence,
+            claim: self.claim,
+            disposition,
+        }
     }
 
     /// Leaves the lease open because the process ends: the next start finds it and knows that its fate is unknown.
@@ -40,8 +49,14 @@ impl Drop for InFlight {
             return;
         }
         self.lost.inc();
-        tracing::error!(sequence = self.sequence.0, "an event in flight was dropped: it stays leased until the next start");
-        debug_assert!(self.concluded, "an event in flight was dropped without a settlement");
+        tracing::error!(
+            sequence = self.sequence.0,
+            "an event in flight was dropped: it stays leased until the next start"
+        );
+        debug_assert!(
+            self.concluded,
+            "an event in flight was dropped without a settlement"
+        );
     }
 }
 

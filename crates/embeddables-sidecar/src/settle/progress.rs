@@ -164,13 +164,17 @@ impl Progress {
 
     fn ambiguous_before_newest(&self) -> bool {
         let earlier = self.attempts.split_last().map_or(&[][..], |(_, earlier)| earlier);
-        earlier.iter().any(|attempt| attempt.fate == fate_code(Fate::Ambiguous))
+        earlier
+            .iter()
+            .any(|attempt| attempt.fate == fate_code(Fate::Ambiguous))
     }
 }
 
 /// The fate with a number; `None` where a newer release wrote one that this one does not know.
 pub fn fate_of_code(code: u32) -> Option<Fate> {
-    [Fate::NotSent, Fate::Rejected, Fate::Accepted, Fate::Ambiguous].into_iter().find(|fate| fate_code(*fate) == code)
+    [Fate::NotSent, Fate::Rejected, Fate::Accepted, Fate::Ambiguous]
+        .into_iter()
+        .find(|fate| fate_code(*fate) == code)
 }
 
 /// Number of a fate on disk; never renumbered.
@@ -195,7 +199,13 @@ mod tests {
 
     fn attempt(fate: Fate) -> Attempt {
         let verdict = Verdict::Unavailable { retry_after: None };
-        Attempt { fate, verdict, http_status: None, detail: "words".to_owned(), excerpt: None }
+        Attempt {
+            fate,
+            verdict,
+            http_status: None,
+            detail: "words".to_owned(),
+            excerpt: None,
+        }
     }
 
     fn after(fates: &[Fate]) -> Progress {
@@ -210,7 +220,10 @@ mod tests {
     fn a_duplicate_is_possible_once_another_request_follows_an_ambiguous_one() {
         use Fate::{Accepted, Ambiguous, NotSent, Rejected};
         assert!(!after(&[Ambiguous]).possible_duplicate);
-        assert!(!after(&[Ambiguous, NotSent]).possible_duplicate, "nothing was sent");
+        assert!(
+            !after(&[Ambiguous, NotSent]).possible_duplicate,
+            "nothing was sent"
+        );
         assert!(after(&[Ambiguous, NotSent, Rejected]).possible_duplicate);
         assert!(after(&[Ambiguous, Accepted]).possible_duplicate);
         assert!(!after(&[NotSent, Rejected, Accepted]).possible_duplicate);
@@ -225,7 +238,10 @@ mod tests {
         assert_eq!(progress.attempt_count, 17);
         let mut progress = progress;
         progress.note_attempt(UnixMillis(0), Duration::ZERO, &attempt(Fate::Accepted));
-        assert!(progress.possible_duplicate, "the ambiguous one fell out of the list, not out of mind");
+        assert!(
+            progress.possible_duplicate,
+            "the ambiguous one fell out of the list, not out of mind"
+        );
     }
 
     #[test]
@@ -240,8 +256,17 @@ mod tests {
     #[test]
     fn what_is_decoded_equals_what_was_encoded() {
         let progress = after(&[Fate::Ambiguous, Fate::Rejected]);
-        assert_eq!(Progress::decode_bytes(&progress.encode_bytes()).expect("decodes"), progress);
-        assert_eq!(Progress::decode_bytes(&[]).expect("none yet"), Progress::default());
-        assert!(matches!(Progress::decode_bytes(&[9]), Err(ProgressError::Version(9))));
+        assert_eq!(
+            Progress::decode_bytes(&progress.encode_bytes()).expect("decodes"),
+            progress
+        );
+        assert_eq!(
+            Progress::decode_bytes(&[]).expect("none yet"),
+            Progress::default()
+        );
+        assert!(matches!(
+            Progress::decode_bytes(&[9]),
+            Err(ProgressError::Version(9))
+        ));
     }
 }

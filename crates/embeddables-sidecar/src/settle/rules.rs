@@ -70,22 +70,45 @@ pub fn decide(
         // Until lanes can be held these are retried without a limit of age: they say nothing against the event.
         Verdict::KeyRejected => {
             let message = format!("upstream does not accept the project's key: {}", attempt.detail);
-            retry(reason::KEY_REJECTED, message, None, facts, progress, schedule, random)
+            retry(
+                reason::KEY_REJECTED,
+                message,
+                None,
+                facts,
+                progress,
+                schedule,
+                random,
+            )
         }
         Verdict::Refused => {
             let message = format!("refused on the way, not for the event's sake: {}", attempt.detail);
-            retry(reason::UPSTREAM_REFUSED, message, None, facts, progress, schedule, random)
+            retry(
+                reason::UPSTREAM_REFUSED,
+                message,
+                None,
+                facts,
+                progress,
+                schedule,
+                random,
+            )
         }
         Verdict::Unavailable { retry_after } => {
             if facts.age >= schedule.max_age {
-                let message = format!("not delivered within delivery.max_age; the last try: {}", attempt.detail);
+                let message = format!(
+                    "not delivered within delivery.max_age; the last try: {}",
+                    attempt.detail
+                );
                 return dead_letter(reason::MAX_AGE, message, facts, progress);
             }
             let code = match (attempt.http_status, attempt.fate) {
                 (Some(429), _) => reason::UPSTREAM_THROTTLED,
                 _ => reason::UPSTREAM_UNAVAILABLE,
             };
-            let fate = if attempt.fate == Fate::Ambiguous { ", upstream may have it" } else { "" };
+            let fate = if attempt.fate == Fate::Ambiguous {
+                ", upstream may have it"
+            } else {
+                ""
+            };
             let message = format!("{}{fate}", attempt.detail);
             retry(code, message, *retry_after, facts, progress, schedule, random)
         }
@@ -115,7 +138,10 @@ fn delivered(receipt: &Receipt, facts: Facts, progress: &mut Progress) -> Dispos
     progress.reason.clear();
     progress.message.clear();
     progress.upstream_body.clear();
-    Disposition::Delivered { time: facts.wall, note: progress.encode_bytes() }
+    Disposition::Delivered {
+        time: facts.wall,
+        note: progress.encode_bytes(),
+    }
 }
 
 /// The user is not known: a wrong identifier, or an entry that has not been synced yet.
@@ -139,7 +165,8 @@ fn entry_not_found(facts: Facts, progress: &mut Progress, schedule: &Schedule) -
             wait(delay, reason::ENTRY_NOT_FOUND, message, facts, progress)
         }
         None => {
-            let message = "no entry of the Embeddable matched the identifier by the end of delivery.entry_schedule";
+            let message =
+                "no entry of the Embeddable matched the identifier by the end of delivery.entry_schedule";
             dead_letter(reason::ENTRY_NOT_FOUND, message.to_owned(), facts, progress)
         }
     }
@@ -168,13 +195,20 @@ fn wait(delay: Duration, code: &str, message: String, facts: Facts, progress: &m
         delay_ms = delay_ms.min(limit.0.saturating_sub(facts.wall.0).max(0));
     }
     let until = UnixMillis(facts.steady.0.saturating_add(delay_ms));
-    Disposition::Wait { until, progress: progress.encode_bytes() }
+    Disposition::Wait {
+        until,
+        progress: progress.encode_bytes(),
+    }
 }
 
 fn dead_letter(code: &str, message: String, facts: Facts, progress: &mut Progress) -> Disposition {
     code.clone_into(&mut progress.reason);
     progress.message = message;
-    Disposition::DeadLetter { time: facts.wall, reason: code.into(), progress: progress.encode_bytes() }
+    Disposition::DeadLetter {
+        time: facts.wall,
+        reason: code.into(),
+        progress: progress.encode_bytes(),
+    }
 }
 
 #[cfg(test)]
@@ -196,11 +230,22 @@ mod tests {
 
     fn attempt(http_status: Option<u16>, verdict: Verdict) -> Attempt {
         let fate = http_status.map_or(Fate::NotSent, Fate::of_status);
-        Attempt { fate, verdict, http_status, detail: "a few words".to_owned(), excerpt: None }
+        Attempt {
+            fate,
+            verdict,
+            http_status,
+            detail: "a few words".to_owned(),
+            excerpt: None,
+        }
     }
 
     fn facts(age_s: u64) -> Facts {
-        Facts { age: Duration::from_secs(age_s), deliver_before: None, wall: NOW, steady: NOW }
+        Facts {
+            age: Duration::from_secs(age_s),
+            deliver_before: None,
+            wall: NOW,
+            steady: NOW,
+        }
     }
 
     /// What becomes of a fresh event of that age; `Some(reason)` for a dead letter.
@@ -214,7 +259,10 @@ mod tests {
     #[track_caller]
     fn check_waits(attempt: &Attempt, age_s: u64, expected: &str) {
         let (disposition, progress) = fresh(attempt, age_s);
-        assert!(matches!(disposition, Disposition::Wait { .. }), "{attempt:?}: {disposition:?}");
+        assert!(
+            matches!(disposition, Disposition::Wait { .. }),
+            "{attempt:?}: {disposition:?}"
+        );
         assert_eq!(progress.reason, expected);
     }
 
@@ -228,25 +276,43 @@ mod tests {
 
     #[test]
     fn a_success_is_delivered_with_its_receipt() {
-        let receipt = Receipt { entry_id: Some("entry_1".to_owned()), ..Receipt::default() };
+        let receipt = Receipt {
+            entry_id: Some("entry_1".to_owned()),
+            ..Receipt::default()
+        };
         let (disposition, _) = fresh(&attempt(Some(200), Verdict::Delivered(receipt)), 1_000_000);
         let Disposition::Delivered { note, time } = disposition else {
             panic!("not delivered: {disposition:?}");
         };
         assert_eq!(time, NOW);
-        let noted = Progress::decode_bytes(&note).expect("decodes").receipt.expect("a receipt");
+        let noted = Progress::decode_bytes(&note)
+            .expect("decodes")
+            .receipt
+            .expect("a receipt");
         assert_eq!(noted.entry_id, "entry_1");
     }
 
     #[test]
     fn an_answer_against_the_event_ends_it_at_once() {
-        check_given_up(&attempt(Some(400), Verdict::Invalid), 0, reason::UPSTREAM_REJECTED);
+        check_given_up(
+            &attempt(Some(400), Verdict::Invalid),
+            0,
+            reason::UPSTREAM_REJECTED,
+        );
     }
 
     #[test]
     fn a_key_or_a_gateway_that_refuses_costs_no_event_however_old_it_is() {
-        check_waits(&attempt(Some(401), Verdict::KeyRejected), 1_000_000, reason::KEY_REJECTED);
-        check_waits(&attempt(Some(403), Verdict::Refused), 1_000_000, reason::UPSTREAM_REFUSED);
+        check_waits(
+            &attempt(Some(401), Verdict::KeyRejected),
+            1_000_000,
+            reason::KEY_REJECTED,
+        );
+        check_waits(
+            &attempt(Some(403), Verdict::Refused),
+            1_000_000,
+            reason::UPSTREAM_REFUSED,
+        );
     }
 
     #[test]
@@ -265,14 +331,16 @@ mod tests {
         let mut waits = Vec::new();
         // Parked at the age of 5 s; the first try comes 2 s late.
         for age_s in [5, 17, 65] {
-            waits.push(match decide(&unknown, facts(age_s), &mut progress, &schedule(), &mut random) {
-                Disposition::Wait { until, .. } => Some(until.0 - NOW.0),
-                Disposition::DeadLetter { reason, .. } => {
-                    assert_eq!(&*reason, reason::ENTRY_NOT_FOUND);
-                    None
-                }
-                other => panic!("{other:?}"),
-            });
+            waits.push(
+                match decide(&unknown, facts(age_s), &mut progress, &schedule(), &mut random) {
+                    Disposition::Wait { until, .. } => Some(until.0 - NOW.0),
+                    Disposition::DeadLetter { reason, .. } => {
+                        assert_eq!(&*reason, reason::ENTRY_NOT_FOUND);
+                        None
+                    }
+                    other => panic!("{other:?}"),
+                },
+            );
         }
         assert_eq!(waits, [Some(10_000), Some(48_000), None]);
     }
@@ -280,16 +348,30 @@ mod tests {
     #[test]
     fn no_wait_goes_beyond_the_callers_limit() {
         let limit = UnixMillis(NOW.0 + 3_000);
-        let facts = Facts { deliver_before: Some(limit), ..facts(0) };
+        let facts = Facts {
+            deliver_before: Some(limit),
+            ..facts(0)
+        };
         let mut random = SmallRng::seed_from_u64(7);
         let unknown = attempt(Some(404), Verdict::EntryNotFound);
-        let disposition = decide(&unknown, facts, &mut Progress::default(), &schedule(), &mut random);
-        assert!(matches!(disposition, Disposition::Wait { until, .. } if until == limit), "{disposition:?}");
+        let disposition = decide(
+            &unknown,
+            facts,
+            &mut Progress::default(),
+            &schedule(),
+            &mut random,
+        );
+        assert!(
+            matches!(disposition, Disposition::Wait { until, .. } if until == limit),
+            "{disposition:?}"
+        );
     }
 
     #[test]
     fn upstreams_wish_to_wait_is_kept() {
-        let asked = Verdict::Unavailable { retry_after: Some(Duration::from_secs(90)) };
+        let asked = Verdict::Unavailable {
+            retry_after: Some(Duration::from_secs(90)),
+        };
         let Disposition::Wait { until, .. } = fresh(&attempt(Some(429), asked), 0).0 else {
             panic!("does not wait");
         };

@@ -32,7 +32,11 @@ impl fmt::Debug for BooksCollector {
 impl BooksCollector {
     /// Collects from a store.
     pub fn new(store: Arc<dyn Store>, clock: Arc<dyn Clock>) -> Self {
-        Self { store, clock, oldest: Mutex::default() }
+        Self {
+            store,
+            clock,
+            oldest: Mutex::default(),
+        }
     }
 
     /// Reads what needs the disk; call it before a scrape. After an error the former reading stands.
@@ -41,7 +45,10 @@ impl BooksCollector {
     /// Where the store cannot be read.
     pub async fn refresh(&self) -> Result<(), embeddables_queue::ReadError> {
         let oldest = self.store.oldest().await?;
-        let oldest = oldest.into_iter().map(|(lane, time)| (lane.as_str().to_owned(), time)).collect();
+        let oldest = oldest
+            .into_iter()
+            .map(|(lane, time)| (lane.as_str().to_owned(), time))
+            .collect();
         *self.oldest.lock().unwrap_or_else(PoisonError::into_inner) = oldest;
         Ok(())
     }
@@ -51,14 +58,30 @@ type Value = fn(&LaneBooks) -> u64;
 
 /// Counters with a label `project`.
 const BY_PROJECT: [(&str, &str, Value); 2] = [
-    ("ingest_accepted_events", "Events accepted since the store was made", |books| books.accepted),
-    ("settle_delivered_events", "Events delivered since the store was made", |books| books.delivered),
+    (
+        "ingest_accepted_events",
+        "Events accepted since the store was made",
+        |books| books.accepted,
+    ),
+    (
+        "settle_delivered_events",
+        "Events delivered since the store was made",
+        |books| books.delivered,
+    ),
 ];
 
 /// Counters over all projects.
 const OVERALL: [(&str, &str, Value); 2] = [
-    ("settle_discarded_events", "Events removed by an operator since the store was made", |books| books.discarded),
-    ("queue_quarantined_events", "Events damaged on disk since the store was made", |books| books.quarantined),
+    (
+        "settle_discarded_events",
+        "Events removed by an operator since the store was made",
+        |books| books.discarded,
+    ),
+    (
+        "queue_quarantined_events",
+        "Events damaged on disk since the store was made",
+        |books| books.quarantined,
+    ),
 ];
 
 /// Values of the label `state` of `queue_events`.
@@ -74,7 +97,8 @@ impl Collector for BooksCollector {
         for (name, help, value) in BY_PROJECT {
             let mut family = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
             for (lane, books) in &books.lanes {
-                ConstCounter::new(value(books)).encode(family.encode_family(&[("project", lane.as_str())])?)?;
+                ConstCounter::new(value(books))
+                    .encode(family.encode_family(&[("project", lane.as_str())])?)?;
             }
         }
         let mut family = encoder.encode_descriptor(
@@ -94,8 +118,12 @@ impl Collector for BooksCollector {
             let encoder = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
             ConstCounter::new(sum).encode(encoder)?;
         }
-        let mut family =
-            encoder.encode_descriptor("queue_events", "Events here now, by state", None, MetricType::Gauge)?;
+        let mut family = encoder.encode_descriptor(
+            "queue_events",
+            "Events here now, by state",
+            None,
+            MetricType::Gauge,
+        )?;
         for (lane, books) in &books.lanes {
             for (state, value) in STATES {
                 let labels = [("project", lane.as_str()), ("state", state)];
@@ -107,7 +135,11 @@ impl Collector for BooksCollector {
 }
 
 impl BooksCollector {
-    fn encode_rest(&self, mut encoder: DescriptorEncoder<'_>, books: &embeddables_queue::Books) -> fmt::Result {
+    fn encode_rest(
+        &self,
+        mut encoder: DescriptorEncoder<'_>,
+        books: &embeddables_queue::Books,
+    ) -> fmt::Result {
         let used = self.store.capacity().used_bytes;
         let help = "Bytes of events and dead letters here now, with their overhead";
         gauge(used).encode(encoder.encode_descriptor("queue_bytes", help, None, MetricType::Gauge)?)?;
@@ -136,7 +168,10 @@ fn gauge(value: u64) -> ConstGauge<i64> {
     ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX))
 }
 
-#[expect(clippy::cast_precision_loss, reason = "an age in seconds needs no more than 52 bits")]
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "an age in seconds needs no more than 52 bits"
+)]
 fn seconds_between(from: UnixMillis, to: UnixMillis) -> f64 {
     to.0.saturating_sub(from.0).max(0) as f64 / 1_000.0
 }

@@ -27,7 +27,11 @@ impl IngestMetrics {
     /// Registers `ingest_refused_events_total{reason}`.
     pub fn register(registry: &mut Registry) -> Self {
         let metrics = Self::default();
-        registry.register("ingest_refused_events", "Events not taken, by reason", metrics.refused.clone());
+        registry.register(
+            "ingest_refused_events",
+            "Events not taken, by reason",
+            metrics.refused.clone(),
+        );
         metrics
     }
 
@@ -62,16 +66,31 @@ enum OutcomeLabel {
 impl AttemptMetrics {
     /// Registers `deliver_attempts_total{project,outcome}` and `deliver_attempt_seconds`.
     pub fn register(registry: &mut Registry) -> Self {
-        let metrics =
-            Self { attempts: Family::default(), seconds: Histogram::new(exponential_buckets(0.001, 2.0, 16)) };
-        registry.register("deliver_attempts", "Attempts that ended, by outcome", metrics.attempts.clone());
-        registry.register("deliver_attempt_seconds", "Time that an attempt took", metrics.seconds.clone());
+        let metrics = Self {
+            attempts: Family::default(),
+            seconds: Histogram::new(exponential_buckets(0.001, 2.0, 16)),
+        };
+        registry.register(
+            "deliver_attempts",
+            "Attempts that ended, by outcome",
+            metrics.attempts.clone(),
+        );
+        registry.register(
+            "deliver_attempt_seconds",
+            "Time that an attempt took",
+            metrics.seconds.clone(),
+        );
         metrics
     }
 
     /// The counters of one configured project, looked up once.
     pub fn of_project(&self, project: &str) -> DeliverMetrics {
-        let counter = |outcome| self.attempts.get_or_create_owned(&AttemptLabels { project: project.to_owned(), outcome });
+        let counter = |outcome| {
+            self.attempts.get_or_create_owned(&AttemptLabels {
+                project: project.to_owned(),
+                outcome,
+            })
+        };
         DeliverMetrics {
             not_sent: counter(OutcomeLabel::not_sent),
             rejected: counter(OutcomeLabel::rejected),
@@ -116,7 +135,9 @@ pub struct QueueMetrics {
 impl QueueMetrics {
     /// Registers `queue_fsync_seconds`.
     pub fn register(registry: &mut Registry) -> Self {
-        let metrics = Self { fsync_seconds: Histogram::new(exponential_buckets(0.000_1, 2.0, 18)) };
+        let metrics = Self {
+            fsync_seconds: Histogram::new(exponential_buckets(0.000_1, 2.0, 18)),
+        };
         registry.register(
             "queue_fsync_seconds",
             "Time from the start of a commit to its being on disk",

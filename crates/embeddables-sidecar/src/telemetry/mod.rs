@@ -31,11 +31,19 @@ pub enum LoggingError {
 /// # Errors
 /// On a level that is none.
 pub fn init_logging(log: &LogConfig) -> Result<(), LoggingError> {
-    let filter = EnvFilter::try_new(&log.level)
-        .map_err(|source| LoggingError::Level { level: log.level.clone(), source })?;
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(stderr).with_timer(SystemTime);
+    let filter = EnvFilter::try_new(&log.level).map_err(|source| LoggingError::Level {
+        level: log.level.clone(),
+        source,
+    })?;
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(stderr)
+        .with_timer(SystemTime);
     match log.format {
-        LogFormat::Text => builder.with_ansi(stderr().is_terminal()).with_target(false).try_init(),
+        LogFormat::Text => builder
+            .with_ansi(stderr().is_terminal())
+            .with_target(false)
+            .try_init(),
         LogFormat::Json => builder.json().flatten_event(true).try_init(),
     }
     .map_err(LoggingError::Twice)

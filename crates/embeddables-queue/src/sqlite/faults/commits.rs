@@ -5,7 +5,10 @@ use std::sync::atomic::{AtomicI32, AtomicUsize, Ordering};
 
 use rusqlite::{Connection, ffi};
 
-use super::{append, check_balance, claim, claimed_ids, delivered, lane, open_store, open_with, paths, settlement, try_append};
+use super::{
+    append, check_balance, claim, claimed_ids, delivered, lane, open_store, open_with, paths, settlement,
+    try_append,
+};
 use crate::sqlite::commit::CommitHook;
 use crate::{AppendError, ClaimError, Ledger as _, Queue as _, SettleError, UnixMillis};
 
@@ -47,12 +50,18 @@ async fn after_a_failed_sync_everything_is_copied_before_the_next_acknowledgemen
     let inode = || std::os::unix::fs::MetadataExt::ino(&std::fs::metadata(paths(dir.path()).db()).unwrap());
     let old = inode();
     switch.fail_with(ffi::SQLITE_IOERR_FSYNC);
-    assert!(matches!(try_append(&queue, &["lost"]).await, Err(AppendError::DurabilityUnknown(_))));
+    assert!(matches!(
+        try_append(&queue, &["lost"]).await,
+        Err(AppendError::DurabilityUnknown(_))
+    ));
     switch.fail_with(0);
     append(&queue, &["after"]).await;
     assert_ne!(inode(), old, "another file took its place");
     assert!(!paths(dir.path()).suspect().exists());
-    assert!(queue.find(&lane(), "lost").await.unwrap().is_none(), "readers see the new file");
+    assert!(
+        queue.find(&lane(), "lost").await.unwrap().is_none(),
+        "readers see the new file"
+    );
     check_balance(&queue);
     drop(queue);
     let (queue, report) = open_store(dir.path());
@@ -63,11 +72,17 @@ async fn after_a_failed_sync_everything_is_copied_before_the_next_acknowledgemen
 #[tokio::test]
 async fn a_commit_that_failed_only_in_its_answer_is_not_doubled_by_a_repeat() {
     let dir = tempfile::tempdir().unwrap();
-    let switch = Switch { after_commit: true, ..Switch::default() };
+    let switch = Switch {
+        after_commit: true,
+        ..Switch::default()
+    };
     let (queue, _) = open_with(dir.path(), Some(switch.hook()));
     append(&queue, &["before"]).await;
     switch.fail_with(ffi::SQLITE_IOERR_FSYNC);
-    assert!(matches!(try_append(&queue, &["unknown"]).await, Err(AppendError::DurabilityUnknown(_))));
+    assert!(matches!(
+        try_append(&queue, &["unknown"]).await,
+        Err(AppendError::DurabilityUnknown(_))
+    ));
     switch.fail_with(0);
     append(&queue, &["unknown"]).await;
     append(&queue, &["after"]).await;
@@ -85,8 +100,13 @@ async fn leases_outlive_a_failed_settlement_which_can_be_repeated() {
     let settle = || queue.settle(vec![settlement(&claimed.leases[0], delivered())]);
     switch.fail_with(ffi::SQLITE_IOERR_FSYNC);
     assert!(matches!(settle().await, Err(SettleError::Write(_))));
-    let failed = queue.claim(&lane(), std::num::NonZeroUsize::MIN, UnixMillis(1)).await;
-    assert!(matches!(failed, Err(ClaimError::Write(_))), "nothing is leased that could not be marked");
+    let failed = queue
+        .claim(&lane(), std::num::NonZeroUsize::MIN, UnixMillis(1))
+        .await;
+    assert!(
+        matches!(failed, Err(ClaimError::Write(_))),
+        "nothing is leased that could not be marked"
+    );
     switch.fail_with(0);
     settle().await.unwrap();
     assert_eq!(claimed_ids(&queue).await, ["two"]);
@@ -101,8 +121,14 @@ async fn a_full_disk_refuses_appends_and_lets_settlements_pass() {
     append(&queue, &["one"]).await;
     let claimed = claim(&queue, 1, 1).await;
     assert!(paths(dir.path()).reserve().exists());
-    assert!(matches!(try_append(&queue, &["full"]).await, Err(AppendError::DiskFull)));
-    queue.settle(vec![settlement(&claimed.leases[0], delivered())]).await.unwrap();
+    assert!(matches!(
+        try_append(&queue, &["full"]).await,
+        Err(AppendError::DiskFull)
+    ));
+    queue
+        .settle(vec![settlement(&claimed.leases[0], delivered())])
+        .await
+        .unwrap();
     check_balance(&queue);
     // The volume has room in truth: the reserve comes back, and appends with it.
     queue.ping().await.unwrap();
@@ -113,8 +139,16 @@ async fn a_full_disk_refuses_appends_and_lets_settlements_pass() {
 /// A disk that has no room for a record called `full`.
 fn full_for_appends() -> CommitHook {
     Box::new(|connection| {
-        let full: i64 = connection.query_row("SELECT count(*) FROM ids WHERE id = 'full'", [], |row| row.get(0))?;
-        if full == 0 { Ok(()) } else { Err(rusqlite::Error::SqliteFailure(ffi::Error::new(ffi::SQLITE_FULL), None)) }
+        let full: i64 =
+            connection.query_row("SELECT count(*) FROM ids WHERE id = 'full'", [], |row| row.get(0))?;
+        if full == 0 {
+            Ok(())
+        } else {
+            Err(rusqlite::Error::SqliteFailure(
+                ffi::Error::new(ffi::SQLITE_FULL),
+                None,
+            ))
+        }
     })
 }
 
@@ -127,9 +161,15 @@ async fn a_store_that_cannot_be_copied_refuses_until_it_can() {
     // A directory in the way of the copy.
     std::fs::create_dir(paths(dir.path()).rebuild_tmp()).unwrap();
     switch.fail_with(ffi::SQLITE_IOERR_WRITE);
-    assert!(matches!(try_append(&queue, &["lost"]).await, Err(AppendError::DurabilityUnknown(_))));
+    assert!(matches!(
+        try_append(&queue, &["lost"]).await,
+        Err(AppendError::DurabilityUnknown(_))
+    ));
     switch.fail_with(0);
-    assert!(matches!(try_append(&queue, &["refused"]).await, Err(AppendError::Write(_))));
+    assert!(matches!(
+        try_append(&queue, &["refused"]).await,
+        Err(AppendError::Write(_))
+    ));
     assert!(paths(dir.path()).suspect().exists());
     std::fs::remove_dir(paths(dir.path()).rebuild_tmp()).unwrap();
     while try_append(&queue, &["two"]).await.is_err() {

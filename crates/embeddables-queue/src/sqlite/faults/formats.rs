@@ -26,7 +26,9 @@ async fn a_newer_major_is_refused_and_nothing_is_written() {
     std::fs::remove_file(paths(dir.path()).shm()).unwrap();
     let before = files(dir.path());
     let error = SqliteQueue::open(config(dir.path())).map(|_| ()).unwrap_err();
-    let OpenError::Newer { found, supported, .. } = error else { panic!("{error:?}") };
+    let OpenError::Newer { found, supported, .. } = error else {
+        panic!("{error:?}")
+    };
     assert_eq!((&*found, &*supported), ("2.3", "1.0"));
     assert_eq!(files(dir.path()), before);
 }
@@ -41,7 +43,10 @@ async fn a_newer_minor_opens_and_keeps_its_number() {
 
 #[tokio::test]
 async fn a_flipped_format_number_is_repaired() {
-    for change in ["PRAGMA user_version = 9000", "UPDATE meta SET value = x'322e30' WHERE name = 'format'"] {
+    for change in [
+        "PRAGMA user_version = 9000",
+        "UPDATE meta SET value = x'322e30' WHERE name = 'format'",
+    ] {
         let dir = store_of(Format::CURRENT).await;
         let store = connection::open_writer(&paths(dir.path()).db()).unwrap();
         store.execute_batch(change).unwrap();
@@ -52,7 +57,10 @@ async fn a_flipped_format_number_is_repaired() {
         assert!(report.salvaged.is_none());
         queue.close().await;
         let found = crate::sqlite::format::peek(&paths(dir.path()).db());
-        let expected = crate::sqlite::format::Found::Is { format: Format::CURRENT, repair: false };
+        let expected = crate::sqlite::format::Found::Is {
+            format: Format::CURRENT,
+            repair: false,
+        };
         assert_eq!(found, expected, "{change}");
     }
 }
@@ -73,7 +81,14 @@ async fn the_golden_store_of_format_1_0_opens() {
     assert!(matches!(state("delivered").await, EntryState::Delivered { .. }));
     assert!(matches!(state("dead").await, EntryState::DeadLettered { .. }));
     assert!(matches!(state("discarded").await, EntryState::Discarded { .. }));
-    assert!(queue.find(&super::lane(), "leased").await.unwrap().unwrap().interrupted);
+    assert!(
+        queue
+            .find(&super::lane(), "leased")
+            .await
+            .unwrap()
+            .unwrap()
+            .interrupted
+    );
     let claimed = claim(&queue, 10, i64::MAX).await;
     for lease in &claimed.leases {
         assert_eq!(lease.payload, super::payload(&lease.id));
@@ -89,12 +104,32 @@ async fn the_golden_store_is_written() {
     let (queue, _) = open_store(dir.path());
     append(&queue, &["delivered", "waiting", "dead", "discarded"]).await;
     let claimed = claim(&queue, 4, 1).await;
-    let dead = || Disposition::DeadLetter { time: UnixMillis(3), reason: "REASON".into(), progress: "p".into() };
-    let wait = Disposition::Wait { until: UnixMillis(9), progress: "p".into() };
+    let dead = || Disposition::DeadLetter {
+        time: UnixMillis(3),
+        reason: "REASON".into(),
+        progress: "p".into(),
+    };
+    let wait = Disposition::Wait {
+        until: UnixMillis(9),
+        progress: "p".into(),
+    };
     let dispositions = [super::delivered(), wait, dead(), dead()];
     let settlements = claimed.leases.iter().zip(dispositions);
-    queue.settle(settlements.map(|(lease, end)| super::settlement(lease, end)).collect()).await.unwrap();
-    queue.take(&[claimed.leases[3].sequence], TakeAs::Discard { time: UnixMillis(4) }).await.unwrap();
+    queue
+        .settle(
+            settlements
+                .map(|(lease, end)| super::settlement(lease, end))
+                .collect(),
+        )
+        .await
+        .unwrap();
+    queue
+        .take(
+            &[claimed.leases[3].sequence],
+            TakeAs::Discard { time: UnixMillis(4) },
+        )
+        .await
+        .unwrap();
     append(&queue, &["leased", "ready"]).await;
     assert_eq!(claim(&queue, 1, 1).await.leases.len(), 1);
     queue.close().await;

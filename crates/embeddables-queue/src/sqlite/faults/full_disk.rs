@@ -12,7 +12,10 @@ struct SmallDisk(tempfile::TempDir);
 impl SmallDisk {
     fn mount() -> Option<Self> {
         let dir = tempfile::tempdir().unwrap();
-        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", "size=4m", "tmpfs"]).arg(dir.path()).status();
+        let mounted = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", "size=4m", "tmpfs"])
+            .arg(dir.path())
+            .status();
         if mounted.is_ok_and(|status| status.success()) {
             return Some(Self(dir));
         }
@@ -34,19 +37,33 @@ impl Drop for SmallDisk {
 
 fn record(number: usize) -> NewRecord {
     let id = format!("id{number:06}");
-    NewRecord { payload: vec![number as u8; 1_000].into(), ..super::record(&id) }
+    NewRecord {
+        payload: vec![number as u8; 1_000].into(),
+        ..super::record(&id)
+    }
 }
 
 async fn append_one(queue: &crate::sqlite::SqliteQueue, number: usize) -> Result<(), AppendError> {
-    let call = Append { records: vec![record(number)], durability: Durability::Memory, atomic: false };
-    queue.append(call).await.map(|results| assert!(results[0].is_ok()))
+    let call = Append {
+        records: vec![record(number)],
+        durability: Durability::Memory,
+        atomic: false,
+    };
+    queue
+        .append(call)
+        .await
+        .map(|results| assert!(results[0].is_ok()))
 }
 
 #[tokio::test]
 async fn on_a_full_disk_deliveries_go_on_and_make_room() {
     let Some(disk) = SmallDisk::mount() else { return };
     let (queue, report) = open_store(disk.path());
-    assert_eq!(report.durabilities, [Durability::Memory], "a volume of memory keeps nothing");
+    assert_eq!(
+        report.durabilities,
+        [Durability::Memory],
+        "a volume of memory keeps nothing"
+    );
     let mut next = 0;
     for round in 0..3 {
         let accepted_before = next;
@@ -57,7 +74,11 @@ async fn on_a_full_disk_deliveries_go_on_and_make_room() {
             }
         };
         assert!(matches!(refused, AppendError::DiskFull), "{refused:?}");
-        assert!(next - accepted_before > 500, "round {round}: only {} fitted", next - accepted_before);
+        assert!(
+            next - accepted_before > 500,
+            "round {round}: only {} fitted",
+            next - accepted_before
+        );
         check_balance(&queue);
         let mut delivered = 0;
         loop {
@@ -66,13 +87,20 @@ async fn on_a_full_disk_deliveries_go_on_and_make_room() {
             for lease in &claimed.leases {
                 assert_eq!(lease.payload.len(), 1_000);
             }
-            let settlements = claimed.leases.iter().map(|lease| settlement(lease, super::delivered()));
+            let settlements = claimed
+                .leases
+                .iter()
+                .map(|lease| settlement(lease, super::delivered()));
             queue.settle(settlements.collect()).await.unwrap();
             if !claimed.more {
                 break;
             }
         }
-        assert_eq!(delivered, next - accepted_before, "round {round}: everything accepted is delivered");
+        assert_eq!(
+            delivered,
+            next - accepted_before,
+            "round {round}: everything accepted is delivered"
+        );
         check_balance(&queue);
         // Room comes back step by step, with each call that is served.
         while append_one(&queue, next).await.is_err() {
@@ -80,13 +108,25 @@ async fn on_a_full_disk_deliveries_go_on_and_make_room() {
         }
         next += 1;
         let claimed = claim(&queue, 32, 1).await;
-        queue.settle(claimed.leases.iter().map(|lease| settlement(lease, super::delivered())).collect()).await.unwrap();
+        queue
+            .settle(
+                claimed
+                    .leases
+                    .iter()
+                    .map(|lease| settlement(lease, super::delivered()))
+                    .collect(),
+            )
+            .await
+            .unwrap();
     }
     queue.close().await;
     drop(queue);
     let (queue, report) = open_store(disk.path());
     assert!(report.salvaged.is_none() && report.possible_loss.is_none());
-    let claimed = queue.claim(&lane(), std::num::NonZeroUsize::MIN, UnixMillis(1)).await.unwrap();
+    let claimed = queue
+        .claim(&lane(), std::num::NonZeroUsize::MIN, UnixMillis(1))
+        .await
+        .unwrap();
     assert!(claimed.leases.is_empty());
     check_balance(&queue);
 }

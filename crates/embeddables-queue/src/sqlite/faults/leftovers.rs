@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use super::{append, check_balance, claimed_ids, dir_of, files, open_store, paths};
-use crate::sqlite::{connection, rebuild};
 use crate::OpenError;
 use crate::sqlite::SqliteQueue;
+use crate::sqlite::{connection, rebuild};
 
 type Files = BTreeMap<String, Vec<u8>>;
 
@@ -33,11 +33,18 @@ async fn check(name: &str, files: &Files, rebuilt: bool) {
     let dir = dir_of(files);
     let (queue, report) = open_store(dir.path());
     assert_eq!(report.rebuilt, rebuilt, "{name}");
-    assert!(report.salvaged.is_none() && report.possible_loss.is_none(), "{name}: {report:?}");
+    assert!(
+        report.salvaged.is_none() && report.possible_loss.is_none(),
+        "{name}: {report:?}"
+    );
     append(&queue, &["three"]).await;
     check_balance(&queue);
     assert_eq!(claimed_ids(&queue).await, ["one", "two", "three"], "{name}");
-    for leftover in [paths(dir.path()).suspect(), paths(dir.path()).rebuilt(), paths(dir.path()).rebuild_tmp()] {
+    for leftover in [
+        paths(dir.path()).suspect(),
+        paths(dir.path()).rebuilt(),
+        paths(dir.path()).rebuild_tmp(),
+    ] {
         assert!(!leftover.exists(), "{name}: {}", leftover.display());
     }
     drop(queue);
@@ -70,7 +77,12 @@ async fn every_crash_point_of_a_rebuild_opens_with_nothing_lost() {
     check("copied", &with(&[suspect, rebuilt], &[]), true).await;
     check("copied, marker lost", &with(&[rebuilt], &[]), true).await;
     check("log removed", &with(&[suspect, rebuilt], &["queue.db-wal"]), true).await;
-    check("log and index removed", &with(&[suspect, rebuilt], &["queue.db-wal", "queue.db-shm"]), true).await;
+    check(
+        "log and index removed",
+        &with(&[suspect, rebuilt], &["queue.db-wal", "queue.db-shm"]),
+        true,
+    )
+    .await;
     let mut renamed = with(&[suspect], &["queue.db-wal", "queue.db-shm"]);
     renamed.insert("queue.db".into(), copy.clone());
     check("renamed", &renamed, true).await;
@@ -101,7 +113,10 @@ async fn a_store_half_made_is_made_again() {
         assert!(report.created);
         append(&queue, &["one"]).await;
     }
-    let files = Files::from([("queue.db".to_owned(), Vec::new()), ("queue.suspect".to_owned(), Vec::new())]);
+    let files = Files::from([
+        ("queue.db".to_owned(), Vec::new()),
+        ("queue.suspect".to_owned(), Vec::new()),
+    ]);
     let (_, report) = open_store(dir_of(&files).path());
     assert!(report.created);
 }
@@ -111,7 +126,9 @@ async fn a_second_process_is_refused_and_touches_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let (queue, _) = open_store(dir.path());
     append(&queue, &["one"]).await;
-    let error = SqliteQueue::open(super::config(dir.path())).map(|_| ()).unwrap_err();
+    let error = SqliteQueue::open(super::config(dir.path()))
+        .map(|_| ())
+        .unwrap_err();
     assert!(matches!(error, OpenError::InUse { .. }));
     append(&queue, &["two"]).await;
     assert_eq!(claimed_ids(&queue).await, ["one", "two"]);
@@ -125,7 +142,10 @@ async fn a_copied_directory_counts_every_record_as_possibly_tried() {
     let claimed = super::claim(&queue, 10, 1).await;
     assert!(claimed.leases.len() == 2 && claimed.leases.iter().all(|lease| lease.interrupted));
     append(&queue, &["three"]).await;
-    assert!(!super::claim(&queue, 10, 1).await.leases[0].interrupted, "what is new here was not tried elsewhere");
+    assert!(
+        !super::claim(&queue, 10, 1).await.leases[0].interrupted,
+        "what is new here was not tried elsewhere"
+    );
 }
 
 #[tokio::test]
@@ -144,7 +164,11 @@ async fn a_store_that_ends_below_its_mark_is_reported() {
     assert_eq!(crate::Ledger::books(&*queue).possible_losses, 1);
     assert_eq!(claimed_ids(&queue).await, ["one"]);
     append(&queue, &["three"]).await;
-    let sequence = crate::Ledger::find(&*queue, &super::lane(), "three").await.unwrap().unwrap().sequence;
+    let sequence = crate::Ledger::find(&*queue, &super::lane(), "three")
+        .await
+        .unwrap()
+        .unwrap()
+        .sequence;
     assert_eq!(sequence.0, 3, "the lost number is not given out again");
     drop(queue);
     let (queue, report) = open_store(dir.path());

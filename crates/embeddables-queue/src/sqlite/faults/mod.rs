@@ -62,10 +62,19 @@ fn record(id: &str) -> NewRecord {
     }
 }
 
-async fn try_append(queue: &SqliteQueue, ids: &[&str]) -> Result<Vec<Result<Appended, Refused>>, AppendError> {
+async fn try_append(
+    queue: &SqliteQueue,
+    ids: &[&str],
+) -> Result<Vec<Result<Appended, Refused>>, AppendError> {
     let records = ids.iter().map(|id| record(id)).collect();
     let durability = *queue.durabilities.last().unwrap();
-    queue.append(Append { records, durability, atomic: false }).await
+    queue
+        .append(Append {
+            records,
+            durability,
+            atomic: false,
+        })
+        .await
 }
 
 async fn append(queue: &SqliteQueue, ids: &[&str]) {
@@ -73,19 +82,38 @@ async fn append(queue: &SqliteQueue, ids: &[&str]) {
 }
 
 async fn claim(queue: &SqliteQueue, max: usize, now: i64) -> Claimed {
-    queue.claim(&lane(), std::num::NonZeroUsize::new(max).unwrap(), UnixMillis(now)).await.unwrap()
+    queue
+        .claim(
+            &lane(),
+            std::num::NonZeroUsize::new(max).unwrap(),
+            UnixMillis(now),
+        )
+        .await
+        .unwrap()
 }
 
 async fn claimed_ids(queue: &SqliteQueue) -> Vec<String> {
-    claim(queue, 1_000, i64::MAX).await.leases.iter().map(|lease| lease.id.to_string()).collect()
+    claim(queue, 1_000, i64::MAX)
+        .await
+        .leases
+        .iter()
+        .map(|lease| lease.id.to_string())
+        .collect()
 }
 
 fn settlement(lease: &Lease, disposition: Disposition) -> Settlement {
-    Settlement { sequence: lease.sequence, claim: lease.claim, disposition }
+    Settlement {
+        sequence: lease.sequence,
+        claim: lease.claim,
+        disposition,
+    }
 }
 
 fn delivered() -> Disposition {
-    Disposition::Delivered { time: UnixMillis(9), note: Bytes::from_static(b"receipt") }
+    Disposition::Delivered {
+        time: UnixMillis(9),
+        note: Bytes::from_static(b"receipt"),
+    }
 }
 
 #[track_caller]
@@ -107,7 +135,12 @@ fn files(dir: &Path) -> BTreeMap<String, Vec<u8>> {
     std::fs::read_dir(dir)
         .unwrap()
         .map(|entry| entry.unwrap())
-        .map(|entry| (entry.file_name().into_string().unwrap(), std::fs::read(entry.path()).unwrap()))
+        .map(|entry| {
+            (
+                entry.file_name().into_string().unwrap(),
+                std::fs::read(entry.path()).unwrap(),
+            )
+        })
         .collect()
 }
 

@@ -7,12 +7,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use embeddables_client::{ApiKey, BaseUrl};
 use embeddables_core::{
-    Defaults, Event, EventId, Fate, Identifier, IdentifierValue, ProjectId, Receipt, Rules, Timestamp, Verdict,
+    Defaults, Event, EventId, Fate, Identifier, IdentifierValue, ProjectId, Receipt, Rules, Timestamp,
+    Verdict,
 };
 use embeddables_queue::memory::{MemoryConfig, MemoryQueue};
-use embeddables_queue::{
-    Append, Durability, EntryState, Ledger as _, LaneBooks, NewRecord, Queue as _,
-};
+use embeddables_queue::{Append, Durability, EntryState, LaneBooks, Ledger as _, NewRecord, Queue as _};
 use tower::service_fn;
 use tower::util::BoxCloneSyncService;
 
@@ -59,8 +58,10 @@ struct World {
 impl World {
     fn new(script: impl IntoIterator<Item = Scripted>) -> Self {
         let now = Instant::now();
-        let config =
-            MemoryConfig { clock: Arc::new(Running(now)), ..MemoryConfig::new(vec![LaneName::new(PROJECT)]) };
+        let config = MemoryConfig {
+            clock: Arc::new(Running(now)),
+            ..MemoryConfig::new(vec![LaneName::new(PROJECT)])
+        };
         Self {
             store: Arc::new(MemoryQueue::new(config)),
             clock: Arc::new(TestClock(now)),
@@ -73,7 +74,11 @@ impl World {
 
     /// The upstream: answers by the script, and with 200 once that is used up.
     fn upstream(&self) -> Deliver {
-        let (script, peak, calls) = (Arc::clone(&self.script), Arc::clone(&self.peak), Arc::clone(&self.calls));
+        let (script, peak, calls) = (
+            Arc::clone(&self.script),
+            Arc::clone(&self.peak),
+            Arc::clone(&self.calls),
+        );
         let under_way = Arc::new(AtomicUsize::new(0));
         BoxCloneSyncService::new(service_fn(move |_: Parcel| {
             let scripted = script.lock().expect("the script").pop_front();
@@ -131,7 +136,9 @@ impl World {
             event_id: EventId::parse(&id).expect("an id"),
             now: Timestamp::from_unix(0, 0).expect("a time"),
         };
-        let event = event.validate(&defaults, &Rules::default()).expect("a valid event");
+        let event = event
+            .validate(&defaults, &Rules::default())
+            .expect("a valid event");
         let record = NewRecord {
             lane: LaneName::new(PROJECT),
             id: id.as_str().into(),
@@ -140,15 +147,27 @@ impl World {
             accept_time: self.clock.wall(),
             payload: codec::encode(event, deliver_before),
         };
-        let append = Append { records: vec![record], durability: Durability::Memory, atomic: false };
+        let append = Append {
+            records: vec![record],
+            durability: Durability::Memory,
+            atomic: false,
+        };
         let results = self.store.append(append).await.expect("appended");
         assert!(results.iter().all(Result::is_ok), "{results:?}");
         id
     }
 
     async fn state(&self, id: &str) -> (EntryState, Progress) {
-        let entry = self.store.find(&LaneName::new(PROJECT), id).await.expect("readable").expect("known");
-        (entry.state, Progress::decode_bytes(&entry.progress).expect("decodes"))
+        let entry = self
+            .store
+            .find(&LaneName::new(PROJECT), id)
+            .await
+            .expect("readable")
+            .expect("known");
+        (
+            entry.state,
+            Progress::decode_bytes(&entry.progress).expect("decodes"),
+        )
     }
 
     fn books(&self) -> LaneBooks {
@@ -183,7 +202,9 @@ async fn run_until(lane: Lane, condition: impl AsyncFn() -> bool) {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(86_400), met).await.expect("the condition holds within a day");
+    tokio::time::timeout(Duration::from_secs(86_400), met)
+        .await
+        .expect("the condition holds within a day");
     stop.send_replace(Stop::Finish);
     assert_eq!(run.await.expect("the lane ends"), 0, "leases left open");
 }
@@ -205,7 +226,11 @@ async fn what_is_appended_is_delivered_also_while_the_lane_sleeps() {
 #[tokio::test(start_paused = true)]
 async fn a_failure_that_may_pass_is_retried_with_backoff() {
     let moment = Duration::from_millis(1);
-    let world = World::new([(moment, unavailable()), (moment, unavailable()), (moment, unavailable())]);
+    let world = World::new([
+        (moment, unavailable()),
+        (moment, unavailable()),
+        (moment, unavailable()),
+    ]);
     let id = world.publish(None).await;
     run_until(world.lane(4), async || world.books().delivered == 1).await;
     let (state, progress) = world.state(&id).await;
@@ -221,7 +246,10 @@ async fn an_unknown_user_is_tried_by_the_schedule_and_given_up_after_it() {
     let begin = Instant::now();
     run_until(world.lane(4), async || world.books().dead_lettered == 1).await;
     let elapsed = begin.elapsed();
-    assert!((60..=62).contains(&elapsed.as_secs()), "given up after {elapsed:?}");
+    assert!(
+        (60..=62).contains(&elapsed.as_secs()),
+        "given up after {elapsed:?}"
+    );
     let (state, progress) = world.state(&id).await;
     assert!(matches!(state, EntryState::DeadLettered { ref reason, .. } if &**reason == "ENTRY_NOT_FOUND"));
     assert_eq!(progress.attempt_count, 3);
@@ -246,7 +274,9 @@ async fn an_event_whose_limit_has_passed_is_not_sent() {
     run_until(world.lane(4), async || world.books().dead_lettered == 1).await;
     assert_eq!(world.calls.load(Ordering::SeqCst), 0);
     let (state, _) = world.state(&id).await;
-    assert!(matches!(state, EntryState::DeadLettered { ref reason, .. } if &**reason == "DELIVER_BEFORE_PASSED"));
+    assert!(
+        matches!(state, EntryState::DeadLettered { ref reason, .. } if &**reason == "DELIVER_BEFORE_PASSED")
+    );
 }
 
 #[tokio::test(start_paused = true)]

@@ -42,7 +42,10 @@ pub(super) fn event(bytes: &[u8], project_id: String, event_id: Option<String>) 
         embeddable_id: body.embeddable_id,
         name: body.custom_event_name,
         timestamp: Some(EventTime::Text(body.timestamp)),
-        identifier: Some(Identifier { key: identifier.key, value: Some(IdentifierValue::Json(value)) }),
+        identifier: Some(Identifier {
+            key: identifier.key,
+            value: Some(IdentifierValue::Json(value)),
+        }),
         properties: body.custom_event_props.map_or(Properties::None, Properties::Json),
     })
 }
@@ -74,14 +77,26 @@ mod tests {
     fn what_upstream_would_not_understand_is_refused() {
         check("not json", "MALFORMED");
         check(&GOOD.replace("\"timestamp\"", "\"time\""), "unknown field `time`");
-        check(&GOOD.replace("\"key\":\"email\"", "\"key\":\"email\",\"key\":\"email\""), "duplicate field `key`");
-        check(&GOOD.replace("[{", "[{\"key\":\"a\",\"value\":\"1\"},{"), "IDENTIFIER_COUNT");
-        check(&GOOD.replace(r#"[{"key":"email","value":"\"a@b.co\""}]"#, "[]"), "IDENTIFIER_COUNT");
+        check(
+            &GOOD.replace("\"key\":\"email\"", "\"key\":\"email\",\"key\":\"email\""),
+            "duplicate field `key`",
+        );
+        check(
+            &GOOD.replace("[{", "[{\"key\":\"a\",\"value\":\"1\"},{"),
+            "IDENTIFIER_COUNT",
+        );
+        check(
+            &GOOD.replace(r#"[{"key":"email","value":"\"a@b.co\""}]"#, "[]"),
+            "IDENTIFIER_COUNT",
+        );
     }
 
     #[test]
     fn a_value_that_is_not_stringified_is_told_what_was_meant() {
         check(&GOOD.replace(r#""\"a@b.co\"""#, "42"), r#"send \"42\""#);
-        check(&GOOD.replace(r#""\"a@b.co\"""#, "[1]"), "IDENTIFIER_NOT_STRINGIFIED");
+        check(
+            &GOOD.replace(r#""\"a@b.co\"""#, "[1]"),
+            "IDENTIFIER_NOT_STRINGIFIED",
+        );
     }
 }

@@ -8,8 +8,8 @@ use http::{HeaderValue, StatusCode, header};
 use serde::Serialize;
 use std::borrow::Cow;
 
-use crate::ingest::remap::{MALFORMED, MESSAGE_TOO_LARGE};
 use crate::ingest::refusal::Refusal;
+use crate::ingest::remap::{MALFORMED, MESSAGE_TOO_LARGE};
 
 /// An error as its caller gets it.
 #[derive(Clone, Debug, Serialize)]
@@ -38,8 +38,11 @@ pub(super) const NO_SUCH_PATH: Problem = fixed(
     "NO_SUCH_PATH",
     "the sidecar takes POST /projects/{projectId}/events and nothing else here",
 );
-pub(super) const WRONG_METHOD: Problem =
-    fixed(StatusCode::METHOD_NOT_ALLOWED, "WRONG_METHOD", "events are sent with POST");
+pub(super) const WRONG_METHOD: Problem = fixed(
+    StatusCode::METHOD_NOT_ALLOWED,
+    "WRONG_METHOD",
+    "events are sent with POST",
+);
 pub(super) const NOT_JSON: Problem = fixed(
     StatusCode::UNSUPPORTED_MEDIA_TYPE,
     "NOT_JSON",
@@ -50,8 +53,11 @@ pub(super) const BAD_IDEMPOTENCY_KEY: Problem = fixed(
     "IDEMPOTENCY_KEY_MALFORMED",
     "the header Idempotency-Key is the event's id: 1 to 64 visible ASCII characters",
 );
-pub(super) const ONE_IDENTIFIER: Problem =
-    fixed(StatusCode::BAD_REQUEST, "IDENTIFIER_COUNT", "`identifiers` holds exactly one {\"key\", \"value\"} today");
+pub(super) const ONE_IDENTIFIER: Problem = fixed(
+    StatusCode::BAD_REQUEST,
+    "IDENTIFIER_COUNT",
+    "`identifiers` holds exactly one {\"key\", \"value\"} today",
+);
 
 const fn fixed(status: StatusCode, reason: &'static str, detail: &'static str) -> Problem {
     Problem {
@@ -67,7 +73,10 @@ const fn fixed(status: StatusCode, reason: &'static str, detail: &'static str) -
 /// The body is not upstream's: where and why, for its sender only.
 pub(super) fn of_json(error: &serde_json::Error) -> Problem {
     let detail = format!("the body is not the JSON that the events API documents: {error}");
-    Problem { detail: Cow::Owned(detail), ..fixed(StatusCode::BAD_REQUEST, MALFORMED, "") }
+    Problem {
+        detail: Cow::Owned(detail),
+        ..fixed(StatusCode::BAD_REQUEST, MALFORMED, "")
+    }
 }
 
 /// The body could not be read to its end.
@@ -78,7 +87,11 @@ pub(super) fn of_body(error: &axum::Error) -> Problem {
         let detail = "the body is larger than grpc.max_message_size, the limit of all listeners";
         return fixed(StatusCode::PAYLOAD_TOO_LARGE, MESSAGE_TOO_LARGE, detail);
     }
-    fixed(StatusCode::BAD_REQUEST, MALFORMED, "the body ended before it was complete")
+    fixed(
+        StatusCode::BAD_REQUEST,
+        MALFORMED,
+        "the body ended before it was complete",
+    )
 }
 
 /// The identifier's value is JSON where a string of JSON belongs.
@@ -87,7 +100,9 @@ pub(super) fn not_stringified(value: &serde_json::Value) -> Problem {
         serde_json::Value::Array(_) | serde_json::Value::Object(_) => {
             Cow::Borrowed("the value is a string that holds one JSON scalar, no array and no object")
         }
-        scalar => Cow::Owned(format!("the value is a string that holds JSON: send \"{scalar}\"")),
+        scalar => Cow::Owned(format!(
+            "the value is a string that holds JSON: send \"{scalar}\""
+        )),
     };
     let violation = Violation {
         field: Cow::Borrowed(IDENTIFIER_VALUE),
@@ -95,7 +110,10 @@ pub(super) fn not_stringified(value: &serde_json::Value) -> Problem {
         description,
     };
     let detail = "the identifier's value is not stringified";
-    Problem { violations: vec![violation], ..fixed(StatusCode::BAD_REQUEST, "INVALID_EVENT", detail) }
+    Problem {
+        violations: vec![violation],
+        ..fixed(StatusCode::BAD_REQUEST, "INVALID_EVENT", detail)
+    }
 }
 
 impl Problem {
@@ -124,12 +142,20 @@ impl Problem {
         let detail = Cow::Owned(refusal.to_string());
         let retry_after_seconds = refusal.retry_delay().map(|delay| delay.as_secs().max(1));
         let fixed = fixed(refusal.http_status(), refusal.reason(), "");
-        Self { detail, violations, retry_after_seconds, ..fixed }
+        Self {
+            detail,
+            violations,
+            retry_after_seconds,
+            ..fixed
+        }
     }
 
     /// Upstream's final rejection, for a caller that waited for it.
     pub(super) fn of_dead_letter(status: &proto::EventStatus) -> Self {
-        let upstream = status.attempts.last().and_then(|attempt| u16::try_from(attempt.http_status).ok());
+        let upstream = status
+            .attempts
+            .last()
+            .and_then(|attempt| u16::try_from(attempt.http_status).ok());
         let http_status = upstream
             .and_then(|status| StatusCode::from_u16(status).ok())
             .filter(StatusCode::is_client_error)
@@ -164,7 +190,10 @@ impl IntoResponse for Problem {
         let retry_after = self.retry_after_seconds.map(HeaderValue::from);
         let mut response = (status, Json(self)).into_response();
         let headers = response.headers_mut();
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        headers.insert(
+            header::CONTENT_TYPE,
+            HeaderValue::from_static("application/problem+json"),
+        );
         if let Some(retry_after) = retry_after {
             headers.insert(header::RETRY_AFTER, retry_after);
         }
