@@ -1,4 +1,4 @@
-//! What the kernel tells about a process: CPU time and resident memory.
+//! What the kernel tells: CPU time and resident memory of a process, load of the machine.
 
 use anyhow::Context as _;
 
@@ -34,6 +34,19 @@ pub fn memory(pid: u32) -> anyhow::Result<Memory> {
         resident_bytes: field("VmRSS")? * 1024,
         peak_resident_bytes: field("VmHWM")? * 1024,
     })
+}
+
+/// Load average of the machine over the last minute.
+///
+/// # Errors
+/// Where `/proc` has another form.
+pub fn load_average() -> anyhow::Result<f64> {
+    let text = std::fs::read_to_string("/proc/loadavg").context("cannot read /proc/loadavg")?;
+    let first = text
+        .split_ascii_whitespace()
+        .next()
+        .and_then(|first| first.parse().ok());
+    first.with_context(|| format!("/proc/loadavg has another form: {text}"))
 }
 
 /// Sum of `utime` and `stime`, the 14th and 15th field. The 2nd is the name, which may hold blanks and parentheses.
@@ -86,6 +99,7 @@ mod tests {
     #[test]
     fn this_process_can_be_read() {
         let pid = std::process::id();
+        assert!(load_average().expect("load average") >= 0.0);
         assert!(cpu_seconds(pid).expect("cpu time") >= 0.0);
         let memory = memory(pid).expect("memory");
         assert!(memory.peak_resident_bytes >= memory.resident_bytes && memory.resident_bytes > 0);

@@ -139,7 +139,12 @@ async fn load(
     if let Some(batch) = scenario.batch {
         command.args(["--batch", &batch.to_string()]);
     }
-    if let Some(count) = scenario.max_calls(seconds) {
+    let max_calls = if server.mock.is_some() {
+        scenario.max_calls(seconds)
+    } else {
+        None
+    };
+    if let Some(count) = max_calls {
         command.args(["--count", &count.to_string()]);
     }
     command

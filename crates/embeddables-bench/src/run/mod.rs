@@ -20,15 +20,19 @@ use anyhow::{Context as _, bail, ensure};
 use tokio::signal::unix::{SignalKind, signal};
 
 use self::measure::{Bounds, Measurement, measure};
-use self::scenario::{SCENARIOS, Scenario, chosen};
+use self::scenario::{Scenario, chosen, known_name};
 use self::servers::{Places, Side};
 use self::summary::{Pair, ScenarioSummary, Summary};
+use crate::proc_fs;
+
+/// Load average at the start above which others are at work.
+const QUIET_LOAD: f64 = 0.5;
 
 /// What to compare, how often, and where the programs are.
 #[derive(Clone, Debug, clap::Args)]
 pub struct RunConfig {
     /// A scenario, the beginning of several names, or `all`.
-    #[arg(default_value = "all")]
+    #[arg(default_value = "all", value_parser = known_name)]
     pub name: String,
     /// Pairs of measurements for each scenario.
     #[arg(long, env = "BENCH_REPETITIONS", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
@@ -70,10 +74,6 @@ pub async fn execute(config: RunConfig) -> anyhow::Result<bool> {
 
 async fn compare(config: &RunConfig) -> anyhow::Result<bool> {
     let scenarios = chosen(&config.name);
-    if scenarios.is_empty() {
-        let names = SCENARIOS.map(|scenario| scenario.name).join(", ");
-        bail!("`{}` is no benchmark; there are: all, {names}", config.name);
-    }
     let is_duration = |seconds: f64| seconds > 0.0 && seconds <= 3_600.0;
     ensure!(
         is_duration(config.seconds) && is_duration(config.drain_seconds),
@@ -84,6 +84,10 @@ async fn compare(config: &RunConfig) -> anyhow::Result<bool> {
         seconds: config.seconds,
         drain: Duration::from_secs_f64(config.drain_seconds),
     };
+    let load_average = proc_fs::load_average()?;
+    if load_average > QUIET_LOAD {
+        eprintln!("warning: load average {load_average}: others use this machine, and the figures show it");
+    }
     let fdatasync = disk::sync_cost(&places.work_dir)?;
     let scenarios = measure_all(&scenarios, config.repetitions, &places, bounds).await?;
     let summary = Summary {
@@ -93,6 +97,7 @@ async fn compare(config: &RunConfig) -> anyhow::Result<bool> {
         repetitions: config.repetitions,
         seconds: config.seconds,
         cores: std::thread::available_parallelism()?.get(),
+        load_average,
         fdatasync,
         scenarios,
     };

@@ -1,6 +1,6 @@
 //! What is measured: each scenario is one load, given to the null server and to the sidecar alike.
 
-/// Calls a second times the seconds of a measurement: most that is sent where deliveries are waited for, in events.
+/// Most events sent in batches where deliveries are waited for, for each second of a measurement.
 const BATCH_WHOLE_WAY_PER_SECOND: f64 = 10_000.0;
 
 /// One load on both sides.
@@ -77,8 +77,8 @@ pub(crate) const SCENARIOS: [Scenario; 7] = [
 ];
 
 impl Scenario {
-    /// Most calls of a measurement of `seconds`. Batches are accepted many times faster than they are delivered: without a
-    /// bound their backlog would take minutes to drain.
+    /// Most calls that the sidecar gets in `seconds`. Batches are accepted many times faster than they are
+    /// delivered: without a bound their backlog would take minutes to drain.
     #[expect(
         clippy::cast_possible_truncation,
         clippy::cast_sign_loss,
@@ -88,6 +88,17 @@ impl Scenario {
         let batch = self.batch.filter(|_| self.delivers)?;
         Some((BATCH_WHOLE_WAY_PER_SECOND * seconds / f64::from(batch)).ceil() as u64)
     }
+}
+
+/// Takes a name that picks something.
+pub(crate) fn known_name(name: &str) -> Result<String, String> {
+    if chosen(name).is_empty() {
+        let names = SCENARIOS.map(|scenario| scenario.name).join(", ");
+        return Err(format!(
+            "there are: all, {names}, and what several of them begin with"
+        ));
+    }
+    Ok(name.to_owned())
 }
 
 /// The scenarios that a name picks: one, those whose names begin with it, or `all`.

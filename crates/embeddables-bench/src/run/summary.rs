@@ -37,6 +37,8 @@ pub(crate) struct Summary {
     pub(crate) seconds: f64,
     /// Cores that all processes shared.
     pub(crate) cores: usize,
+    /// Load average of the machine at the start, over a minute: not near 0 where others were at work.
+    pub(crate) load_average: f64,
     /// Cost of a sync where the queues were.
     pub(crate) fdatasync: SyncCost,
     /// The scenarios in the order in which they ran.
