@@ -76,7 +76,7 @@ async fn group_commit(dir: &Path, callers: u64, each: u64, random: bool) {
     let clock = MonotonicClock::start();
     let (queue, lane) = open(dir);
     let durability = strongest(&queue);
-    let slowest: Arc<std::sync::Mutex<Vec<u64>>> = Arc::default();
+    let slowest: Arc<std::sync::Mutex<Vec<u128>>> = Arc::default();
     let started = clock.elapsed();
     let tasks: Vec<_> = (0..callers)
         .map(|caller| {
@@ -93,7 +93,7 @@ async fn group_commit(dir: &Path, callers: u64, each: u64, random: bool) {
                     queue.append(call).await.expect("appends")[0]
                         .as_ref()
                         .expect("is taken");
-                    mine.push((clock.elapsed() - before).as_micros() as u64);
+                    mine.push((clock.elapsed() - before).as_micros());
                 }
                 times.lock().expect("no panic").extend(mine);
             })
@@ -111,13 +111,13 @@ async fn group_commit(dir: &Path, callers: u64, each: u64, random: bool) {
     );
     let mut times = std::mem::take(&mut *slowest.lock().expect("no panic"));
     times.sort_unstable();
-    let at = |share: f64| times[((times.len() - 1) as f64 * share) as usize];
+    let at = |per_mille: usize| times[(times.len() - 1) * per_mille / 1000];
     println!(
         "    p50 {} us, p99 {} us, p99.9 {} us, max {} us, rss {} MiB",
-        at(0.5),
-        at(0.99),
-        at(0.999),
-        at(1.0),
+        at(500),
+        at(990),
+        at(999),
+        at(1000),
         rss_mib()
     );
     queue.close().await;

@@ -129,7 +129,7 @@ pub(super) fn pack_sequences(sequences: &[u64]) -> Vec<u8> {
             packed.push((rest & 0x7f) as u8 | 0x80);
             rest >>= 7;
         }
-        packed.push(rest as u8 & 0x7f);
+        packed.push((rest & 0x7f) as u8);
         last = sequence;
     }
     packed

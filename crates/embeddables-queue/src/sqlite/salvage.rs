@@ -27,7 +27,7 @@ use super::{connection, rebuild, rows};
 
 /// Damaged files kept at most; older ones are removed, so that a failing disk does not fill itself up.
 const DAMAGED_FILES: usize = 4;
-const PAGE_BYTES: u64 = 4_096;
+const PAGE_BYTES: usize = 4_096;
 
 /// Salvages the store of a directory and puts the result into its place. Nobody may have it open to write.
 pub(super) fn salvage(paths: &Paths, newest: Mark, new_secret: &[u8; 32]) -> Result<Salvaged, Trouble> {
@@ -112,7 +112,7 @@ fn graft(paths: &Paths) -> Result<PathBuf, Trouble> {
     let step = |what| Trouble::file(what);
     remove_graft(paths)?;
     connection::create_at(&paths.rebuild_tmp(), &[0; 32])?;
-    let mut page = vec![0; PAGE_BYTES as usize];
+    let mut page = vec![0; PAGE_BYTES];
     let fresh = File::open(paths.rebuild_tmp()).map_err(step("opening a new store"))?;
     fresh
         .read_exact_at(&mut page, 0)
@@ -127,7 +127,7 @@ fn graft(paths: &Paths) -> Result<PathBuf, Trouble> {
         .open(&grafted)
         .map_err(step("opening the copy"))?;
     let length = file.metadata().map_err(step("measuring the copy"))?.len();
-    let pages = u32::try_from(length / PAGE_BYTES).unwrap_or(u32::MAX);
+    let pages = u32::try_from(length / PAGE_BYTES as u64).unwrap_or(u32::MAX);
     // Number of pages, and an empty list of free ones.
     page[28..32].copy_from_slice(&pages.to_be_bytes());
     page[32..40].fill(0);
