@@ -18,7 +18,7 @@ lint:
 # Measures the release binary beside a null server; NAME picks one benchmark.
 bench name="all":
     cargo build --release --package embeddables-sidecar --package embeddables-mock --package embeddables-bench
-    target/release/embeddables-bench "$1"
+    target/release/embeddables-bench run "$1"
 
 # Kills a loaded sidecar ROUNDS times with SIGKILL and looks for acknowledged events that were lost.
 crash rounds="25":

@@ -2,6 +2,8 @@
 //!
 //! A failing run prints its seed and the shrunken calls; `PROPTEST_CASES` sets how many runs there are.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests: the panic is the failure")]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroUsize;
 

@@ -1,5 +1,7 @@
 //! One suite for every backend: each case is a sentence about the interface and runs against all of them.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests: the panic is the failure")]
+
 mod accepting;
 mod backend;
 mod claiming;

@@ -224,7 +224,7 @@ pub(crate) async fn settling_works_when_the_queue_is_full<B: Backend>(mut backen
 pub(crate) async fn bytes_come_back_as_they_were_given<B: Backend>(backend: B) {
     let mut store = backend.open();
     let sizes = [0, 1, 100, 4_096, 70_000, 300_000];
-    let payload = |size: usize| -> Bytes { (0..size).map(|place| (place * 31 % 251) as u8).collect() };
+    let payload = |size: usize| -> Bytes { (0..=250_u8).cycle().step_by(31).take(size).collect() };
     let records = sizes
         .iter()
         .map(|size| embeddables_queue::NewRecord {

@@ -38,7 +38,7 @@ impl Drop for SmallDisk {
 fn record(number: usize) -> NewRecord {
     let id = format!("id{number:06}");
     NewRecord {
-        payload: vec![number as u8; 1_000].into(),
+        payload: vec![u8::try_from(number % 256).expect("less than 256"); 1_000].into(),
         ..super::record(&id)
     }
 }
