@@ -33,9 +33,11 @@ fn with_props_json(text: &str) -> Event {
 }
 
 fn with_props_number(number: f64) -> Event {
-    let value = prost_types::Value {
-        kind: Some(Kind::NumberValue(number)),
-    };
+    with_props_value(Some(Kind::NumberValue(number)))
+}
+
+fn with_props_value(kind: Option<Kind>) -> Event {
+    let value = prost_types::Value { kind };
     let props = prost_types::Struct {
         fields: [("n".to_owned(), value)].into(),
     };
@@ -175,6 +177,7 @@ fn broken_events() -> Vec<(Event, &'static str, &'static str)> {
             "event.payload.metrics",
             "NUMBER_NOT_FINITE",
         ),
+        (with_props_value(None), "event.props", "PROPS_VALUE_MISSING"),
         (with_props_json("{"), "event.props_json", "PROPS_NOT_JSON"),
         (
             with_props_json("{\"a\":NaN}"),

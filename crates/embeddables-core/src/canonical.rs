@@ -152,6 +152,7 @@ impl Form {
 
     fn value(&mut self, value: &Value, depth: usize) {
         match value {
+            Value::Unset => self.tag(b'u'),
             Value::Null => self.tag(b'n'),
             Value::Bool(truth) => self.truth(*truth),
             Value::Number(number) => self.double(*number),

@@ -38,6 +38,8 @@ pub enum Properties {
 /// A value within properties that were given as a structure.
 #[derive(Clone, PartialEq)]
 pub enum Value {
+    /// No value at all, as a `google.protobuf.Value` without a kind: refused, since `null` would be a guess.
+    Unset,
     /// `null`.
     Null,
     /// A truth value.
@@ -74,6 +76,7 @@ impl fmt::Debug for Properties {
 impl fmt::Debug for Value {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Unset => formatter.write_str("Unset"),
             Self::Null => formatter.write_str("Null"),
             Self::Bool(_) => formatter.write_str("Bool(redacted)"),
             Self::Number(_) => formatter.write_str("Number(redacted)"),
@@ -241,6 +244,10 @@ impl<'a> Writer<'a> {
             return;
         }
         match value {
+            Value::Unset => {
+                let hint = format!("the key is {key}");
+                self.note(Violation::new(self.field, Reason::PropsValueMissing).with_hint(hint));
+            }
             Value::Null => self.out.push_str("null"),
             Value::Bool(truth) => self.out.push_str(if *truth { "true" } else { "false" }),
             Value::Number(number) => self.write_number(self.field, key, *number),

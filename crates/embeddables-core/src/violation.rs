@@ -209,6 +209,10 @@ reasons! {
     /// An object in the properties has the same key twice.
     PropsDuplicateKey = "PROPS_DUPLICATE_KEY",
         "an object in the properties has the same key twice, and readers differ in which one counts; keep one";
+    /// A value in the properties is none at all.
+    PropsValueMissing = "PROPS_VALUE_MISSING",
+        "a value in the properties has no kind (a google.protobuf.Value with nothing set); set null_value for null, \
+         or leave the key out";
     /// The properties have a key already under which the event id is to be written.
     PropsStampTaken = "PROPS_STAMP_TAKEN",
         "the properties have a key that the configuration reserves for the event id (stamp_event_id); rename it";

@@ -92,7 +92,7 @@ fn any_event() -> impl Strategy<Value = Event> {
 /// The same tree by another library's hands.
 fn to_json(value: &Value) -> serde_json::Value {
     match value {
-        Value::Null => serde_json::Value::Null,
+        Value::Unset | Value::Null => serde_json::Value::Null,
         Value::Bool(truth) => (*truth).into(),
         Value::Number(number) => (*number).into(),
         Value::String(text) => text.clone().into(),
@@ -132,7 +132,7 @@ fn has_forbidden_number(value: &Value) -> bool {
         }
         Value::List(items) => items.iter().any(has_forbidden_number),
         Value::Object(members) => members.iter().any(|(_, value)| has_forbidden_number(value)),
-        Value::Null | Value::Bool(_) | Value::String(_) => false,
+        Value::Unset | Value::Null | Value::Bool(_) | Value::String(_) => false,
     }
 }
 

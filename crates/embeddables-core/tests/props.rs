@@ -121,6 +121,16 @@ fn half_surrogates_are_refused_in_keys_and_values() {
 }
 
 #[test]
+fn a_value_that_is_none_at_all_is_refused_and_null_is_written() {
+    check_refused(member(Value::Unset), ("props", "PROPS_VALUE_MISSING"));
+    check_refused(
+        member(Value::List(vec![Value::Null, Value::Unset])),
+        ("props", "PROPS_VALUE_MISSING"),
+    );
+    accepted(&with_properties(member(Value::Null)));
+}
+
+#[test]
 fn keys_stand_once_at_every_level() {
     for text in [
         r#"{"a":1,"b":2,"a":3}"#,

@@ -62,8 +62,9 @@ fn members(structure: prost_types::Struct) -> Vec<(String, Value)> {
 /// Recursion is bounded by protobuf's own limit of 100 nested messages.
 fn value(value: prost_types::Value) -> Value {
     match value.kind {
-        // struct.proto calls an unset kind an error; written as JSON it would be nothing at all, and nothing is `null`.
-        None | Some(Kind::NullValue(_)) => Value::Null,
+        // struct.proto calls an unset kind an error.
+        None => Value::Unset,
+        Some(Kind::NullValue(_)) => Value::Null,
         Some(Kind::BoolValue(truth)) => Value::Bool(truth),
         Some(Kind::NumberValue(number)) => Value::Number(number),
         Some(Kind::StringValue(text)) => Value::String(text),
