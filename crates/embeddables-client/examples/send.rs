@@ -1,7 +1,7 @@
 //! Sends one event and prints what became of it.
 //!
 //! ```sh
-//! EMBEDDABLES_API_URL=http://127.0.0.1:8080 EMBEDDABLES_API_KEY=rk_test EMBEDDABLES_PROJECT_ID=pr_test \
+//! EMBEDDABLES_API_URL=http://127.0.0.1:8480 EMBEDDABLES_API_KEY=rk_test EMBEDDABLES_PROJECT_ID=pr_test \
 //!     cargo run -p embeddables-client --example send
 //! ```
 
