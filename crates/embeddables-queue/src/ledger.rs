@@ -109,9 +109,49 @@ pub struct DeadLetter {
     pub payload: Bytes,
 }
 
+/// What is kept of a lane besides its records.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LaneState {
+    /// Whether its records grow older.
+    pub ageing: bool,
+    /// Opaque; empty before the first was written.
+    pub note: Bytes,
+}
+
+impl Default for LaneState {
+    fn default() -> Self {
+        Self {
+            ageing: true,
+            note: Bytes::new(),
+        }
+    }
+}
+
+/// Which outcomes are kept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct OutcomeSpan {
+    /// Number of the oldest; one more than `newest` where none is kept.
+    pub oldest: u64,
+    /// Number of the newest ever written; 0 before the first.
+    pub newest: u64,
+}
+
+/// Records of a lane that are to be settled, up to a sequence.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Backlog {
+    /// Never settled.
+    pub ready: u64,
+    /// Waiting for another try.
+    pub waiting: u64,
+}
+
 /// Counters of all lanes.
 #[derive(Clone, Debug, Default)]
 pub struct Books {
+    /// Newest sequence given out, as of the same commit as the counters.
+    pub newest_sequence: Sequence,
+    /// Outcomes kept, as of the same commit.
+    pub outcomes: OutcomeSpan,
     /// By lane, in order of name; lanes that are no longer configured but still hold records are among them.
     pub lanes: Vec<(LaneName, LaneBooks)>,
     /// Ids forgotten before their time because of the bound on their number.
@@ -120,7 +160,7 @@ pub struct Books {
     pub possible_losses: u64,
 }
 
-/// Counters of one lane since the store was made. `accepted` = the sum of the others but `dead_lettered_total`.
+/// Counters of one lane since the store was made. `accepted` = the sum of the other counts but `dead_lettered_total`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LaneBooks {
     /// Records taken in.
@@ -141,6 +181,10 @@ pub struct LaneBooks {
     pub ready: u64,
     /// Waiting for another try.
     pub waiting: u64,
+    /// Bytes of its records and dead letters, with their overhead.
+    pub used_bytes: u64,
+    /// Bytes of its dead letters alone.
+    pub dead_letter_bytes: u64,
 }
 
 /// Room used and room there is, in bytes of records with their overhead.

@@ -13,6 +13,8 @@
 //! 6. An id is unique within its lane from acceptance until its entry is evicted; a repeat adds nothing.
 //! 7. For each lane: accepted = delivered + dead-lettered + discarded + erased + quarantined + ready + waiting ([`Books`]).
 //! 8. A damaged record is quarantined and counted, never returned and never silently skipped.
+//! 9. While an order key has a head ([`Gate`]), no other of its records is handed out to be tried; no follower is ever left
+//!    without a head and without a due time.
 //!
 //! Absent on purpose: retry rules, clocks of its own for due times (the caller passes `now`), priorities, events.
 
@@ -29,16 +31,18 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
 pub use clock::{MonotonicClock, RunningClock};
 pub use error::{AppendError, BoxError, ClaimError, OpenError, ReadError, SettleError};
-pub use ledger::{Books, Capacity, DeadLetter, Entry, EntryState, LaneBooks, Outcome, OutcomeKind};
+pub use ledger::{
+    Backlog, Books, Capacity, DeadLetter, Entry, EntryState, LaneBooks, LaneState, Outcome, OutcomeKind, OutcomeSpan,
+};
 pub use record::{
-    Append, Appended, Claimed, Durability, Fingerprint, LaneName, Lease, NewRecord, OrderKey, Refused,
+    Append, Appended, Claim, Claimed, Durability, Fingerprint, LaneName, Lease, NewRecord, OrderKey, Refused,
     Sequence, UnixMillis,
 };
-pub use settlement::{Disposition, Settlement, TakeAs};
+pub use settlement::{Disposition, Gate, Settlement, TakeAs};
 
 /// Bytes that a record counts for besides its payload and progress: its row, index entry and ledger entry.
 pub const RECORD_OVERHEAD_BYTES: u64 = 256;
@@ -56,16 +60,30 @@ pub trait Queue: Send + Sync + 'static {
     /// Dropping the future loses the answer, not the records: they may have been appended.
     async fn append(&self, append: Append) -> Result<Vec<Result<Appended, Refused>>, AppendError>;
 
-    /// Leases up to `max` records of a lane that are due at `now`: never tried ones in order of sequence, then waiting ones in
-    /// order of their due time.
+    /// Leases records of a lane that are due: never settled ones in order of sequence, and waiting ones in order of their due
+    /// time. Where there are more of both than fit, waiting ones get half of what is not kept for live ones.
     ///
     /// # Errors
     /// Where the lease could not be made durable; then nothing is leased.
     ///
     /// # Cancel safety
     /// Not cancel safe: leases of a dropped call stay open until the process ends.
-    async fn claim(&self, lane: &LaneName, max: NonZeroUsize, now: UnixMillis)
-    -> Result<Claimed, ClaimError>;
+    async fn claim(&self, claim: Claim) -> Result<Claimed, ClaimError>;
+
+    /// Leases up to `max` records of a lane whose deadline is at `wall` or before, whether they are due or not, in order of
+    /// their deadline; `next_due` is the next deadline. Nothing of them is to be tried, so no mark of the leases is on disk.
+    ///
+    /// # Errors
+    /// Where the store could not be read; then nothing is leased.
+    ///
+    /// # Cancel safety
+    /// As [`Queue::claim`].
+    async fn claim_expired(
+        &self,
+        lane: &LaneName,
+        max: NonZeroUsize,
+        wall: UnixMillis,
+    ) -> Result<Claimed, ClaimError>;
 
     /// Writes what became of leased records, in one transaction. A settlement of a record that is not leased under that claim
     /// (settled already, or removed by an operator) changes nothing.
@@ -73,6 +91,12 @@ pub trait Queue: Send + Sync + 'static {
     /// # Errors
     /// Where nothing could be written: the leases are still open and the same call can be repeated.
     async fn settle(&self, settlements: Vec<Settlement>) -> Result<(), SettleError>;
+
+    /// Writes the state of a lane. Its records stop to grow older, or go on, from the commit on.
+    ///
+    /// # Errors
+    /// Where nothing could be written; the former state stands.
+    async fn write_lane_state(&self, lane: &LaneName, state: LaneState) -> Result<(), SettleError>;
 
     /// Is notified after each commit that added records to the lane or made some due at once.
     fn lane_ready(&self, lane: &LaneName) -> Arc<Notify>;
@@ -110,6 +134,19 @@ pub trait Ledger: Send + Sync + 'static {
 
     /// Counters of every lane as of the newest commit.
     fn books(&self) -> Books;
+
+    /// State of a lane as of the newest commit; the default where none was written.
+    fn lane_state(&self, lane: &LaneName) -> LaneState;
+
+    /// Tells the number of the newest outcome after each commit that wrote one.
+    fn newest_outcome(&self) -> watch::Receiver<u64>;
+
+    /// Counts the records of a lane that are still to be settled and whose sequence is at most `up_to`. May take a second
+    /// where millions are queued.
+    ///
+    /// # Errors
+    /// Where storage cannot be read.
+    async fn backlog(&self, lane: &LaneName, up_to: Sequence) -> Result<Backlog, ReadError>;
 
     /// Time of acceptance of each lane's oldest record that is still here.
     ///

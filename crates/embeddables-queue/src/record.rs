@@ -1,6 +1,7 @@
 //! What goes in and what comes out under a lease.
 
 use std::fmt;
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -68,6 +69,8 @@ pub struct NewRecord {
     pub order_key: OrderKey,
     /// When it was accepted.
     pub accept_time: UnixMillis,
+    /// Wall time from which [`Queue::claim_expired`](crate::Queue::claim_expired) hands it out; `None` for never.
+    pub deadline: Option<UnixMillis>,
     /// The bytes to keep.
     pub payload: Bytes,
 }
@@ -111,12 +114,44 @@ pub enum Refused {
         /// Bytes that this record needs.
         requested_bytes: u64,
     },
+    /// The lane is at its share of the queue. Retry once records of this lane settle; other lanes are not concerned.
+    #[error("lane full: {used_bytes} of {share_bytes} bytes in use")]
+    LaneFull {
+        /// Bytes that the lane's records and dead letters use.
+        used_bytes: u64,
+        /// Its share.
+        share_bytes: u64,
+    },
+    /// The lane's dead letters are at their share of the queue: nothing is taken until an operator replays or discards some.
+    #[error("dead letters full: {used_bytes} of {share_bytes} bytes in use")]
+    DeadLettersFull {
+        /// Bytes that the lane's dead letters use.
+        used_bytes: u64,
+        /// Their share.
+        share_bytes: u64,
+    },
     /// The lane is not one of those that the store was opened with.
     #[error("no such lane")]
     UnknownLane,
     /// Another record of the same atomic call was refused.
     #[error("another record of the same call was refused")]
     NotAlone,
+}
+
+/// A call of `claim`.
+#[derive(Clone, Debug)]
+pub struct Claim {
+    /// The lane.
+    pub lane: LaneName,
+    /// Most records.
+    pub max: NonZeroUsize,
+    /// Most of them that were settled to a wait before; the others have never been settled.
+    pub max_waiting: usize,
+    /// Percent of `max` that go first to records accepted since the lane fell behind, where it has; the rest goes to what
+    /// was there before. What one part leaves over the other may use. 0 keeps to the order of sequence.
+    pub live_percent: u8,
+    /// Time against which due times are held.
+    pub now: UnixMillis,
 }
 
 /// What a claim found.
@@ -146,7 +181,8 @@ pub struct Lease {
     pub order_key: OrderKey,
     /// When it was accepted.
     pub accept_time: UnixMillis,
-    /// For how long the store has been open since the record was accepted, over all restarts; down time does not count.
+    /// For how long the store has been open with the lane ageing ([`LaneState::ageing`](crate::LaneState::ageing)) since the
+    /// record was accepted or replayed, over all restarts; down time does not count.
     pub age: Duration,
     /// What the last settlement noted; empty before the first.
     pub progress: Bytes,
@@ -154,4 +190,7 @@ pub struct Lease {
     pub payload: Bytes,
     /// Whether an earlier lease was open when a process ended: what became of that try is unknown.
     pub interrupted: bool,
+    /// Whether another record is the head of its order key: then it must not be tried, and no mark of this lease is on disk.
+    /// Settle it to a wait with [`Gate::Follow`](crate::Gate::Follow).
+    pub behind: bool,
 }

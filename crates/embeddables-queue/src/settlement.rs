@@ -13,6 +13,30 @@ pub struct Settlement {
     pub claim: u64,
     /// What becomes of it.
     pub disposition: Disposition,
+    /// What that means for the records of the same order key.
+    pub gate: Gate,
+}
+
+/// What a settlement means for the records of the same lane and order key.
+///
+/// A key has at most one *head*. While it has one, its other records are claimed as [`behind`](crate::Lease::behind) and wait as
+/// *followers*. A head outlives restarts; it need not be settled to become one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Gate {
+    /// It is no head any more, nor a follower. Was it the head, its oldest follower becomes the head and is due at once.
+    #[default]
+    Pass,
+    /// The key has no head any more, whoever it was: all its followers, and a head that waits, are due at once.
+    Open,
+    /// With [`Disposition::Wait`]: it is the head of its key; where another record is, it follows that one.
+    Lead,
+    /// With [`Disposition::Wait`]: it follows the head of its key. Where there is none, the record named becomes the head if it
+    /// is under a lease now; where that is not so either, or it is the head itself, there is nothing to wait for: it is due at
+    /// once.
+    Follow {
+        /// Record to follow where the key has no head.
+        head: Option<Sequence>,
+    },
 }
 
 /// What becomes of a leased record.
@@ -48,7 +72,8 @@ pub enum Disposition {
 /// What a dead letter is taken for.
 #[derive(Clone, Debug)]
 pub enum TakeAs {
-    /// Appended again as the newest record of its lane, with a new sequence and this progress; id and accept time stay.
+    /// Appended again as the newest record of its lane, with a new sequence, this progress, an age of zero and no deadline; id
+    /// and accept time stay.
     Replay {
         /// Opaque: replaces the former progress.
         progress: Bytes,

@@ -1,0 +1,205 @@
+//! The breaker: after failures in a row nothing is sent but, from time to time, one event that finds out.
+//!
+//! # Invariants
+//! 1. While half-open at most one attempt is under way that began since.
+//! 2. Only attempts begun after it last changed move it: what was under way before says nothing new.
+//! 3. It opens for at most [`LONGEST`]: an upstream that is back is noticed soon.
+
+use std::time::Duration;
+
+use rand::{Rng, RngExt as _};
+use tokio::time::Instant;
+
+/// Failures in a row that open it.
+const FAILURES: u32 = 5;
+
+/// First and longest time that it stays open; the time doubles, and is drawn between half of it and all of it.
+const FIRST: Duration = Duration::from_millis(100);
+const LONGEST: Duration = Duration::from_secs(1);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Closed { failures: u32 },
+    Open { until: Instant },
+    HalfOpen { begun: bool },
+}
+
+/// What the breaker lets through.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Passage {
+    /// Everything.
+    All,
+    /// One, and no more until that has ended.
+    One,
+    /// Nothing before this time.
+    NoneUntil(Instant),
+    /// Nothing before the one under way has ended.
+    None,
+}
+
+/// The breaker of one lane.
+#[derive(Clone, Debug)]
+pub(super) struct Breaker {
+    state: State,
+    changed: Instant,
+    openings: u32,
+}
+
+impl Breaker {
+    pub(super) fn new(now: Instant) -> Self {
+        Self {
+            state: State::Closed { failures: 0 },
+            changed: now,
+            openings: 0,
+        }
+    }
+
+    pub(super) fn passage(&mut self, now: Instant) -> Passage {
+        if let State::Open { until } = self.state
+            && until <= now
+        {
+            self.change(State::HalfOpen { begun: false }, now);
+        }
+        match self.state {
+            State::Closed { .. } => Passage::All,
+            State::Open { until } => Passage::NoneUntil(until),
+            State::HalfOpen { begun: false } => Passage::One,
+            State::HalfOpen { begun: true } => Passage::None,
+        }
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        matches!(self.state, State::Closed { .. })
+    }
+
+    pub(super) fn is_half_open(&self) -> bool {
+        matches!(self.state, State::HalfOpen { .. })
+    }
+
+    /// Notes that an attempt begins.
+    pub(super) fn begun(&mut self) {
+        if let State::HalfOpen { begun } = &mut self.state {
+            *begun = true;
+        }
+    }
+
+    /// Notes an attempt that upstream served, whatever it said of the event; whether that closed the breaker.
+    pub(super) fn served(&mut self, begun: Instant, now: Instant) -> bool {
+        if begun < self.changed {
+            return false;
+        }
+        let was_closed = self.is_closed();
+        self.openings = 0;
+        if was_closed {
+            self.state = State::Closed { failures: 0 };
+        } else {
+            self.change(State::Closed { failures: 0 }, now);
+        }
+        !was_closed
+    }
+
+    /// Notes a failure; whether that opened the breaker.
+    pub(super) fn failed(&mut self, begun: Instant, now: Instant, random: &mut impl Rng) -> bool {
+        if begun < self.changed {
+            return false;
+        }
+        match self.state {
+            State::Closed { failures } if failures + 1 < FAILURES => {
+                self.state = State::Closed {
+                    failures: failures + 1,
+                };
+                false
+            }
+            State::Open { .. } => false,
+            State::Closed { .. } | State::HalfOpen { .. } => {
+                self.trip(now, random);
+                true
+            }
+        }
+    }
+
+    /// Opens it whatever was before.
+    pub(super) fn trip(&mut self, now: Instant, random: &mut impl Rng) {
+        let doubled = FIRST.saturating_mul(2_u32.saturating_pow(self.openings.min(16)));
+        let open_for = doubled.min(LONGEST).mul_f64(random.random_range(0.5..=1.0));
+        self.openings = self.openings.saturating_add(1);
+        self.change(State::Open { until: now + open_for }, now);
+    }
+
+    fn change(&mut self, state: State, now: Instant) {
+        self.state = state;
+        self.changed = now;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rand::SeedableRng as _;
+    use rand::rngs::SmallRng;
+
+    fn tripped() -> (Breaker, Instant, SmallRng) {
+        let (now, mut random) = (Instant::now(), SmallRng::seed_from_u64(7));
+        let mut breaker = Breaker::new(now);
+        for _ in 0..FAILURES {
+            assert_eq!(breaker.passage(now), Passage::All);
+            breaker.failed(now, now, &mut random);
+        }
+        (breaker, now, random)
+    }
+
+    #[test]
+    fn failures_in_a_row_open_it_and_a_success_between_does_not_count() {
+        let (mut breaker, now, mut random) = tripped();
+        assert!(matches!(breaker.passage(now), Passage::NoneUntil(_)));
+        let mut patient = Breaker::new(now);
+        for _ in 0..100 {
+            for _ in 0..FAILURES - 1 {
+                patient.failed(now, now, &mut random);
+            }
+            patient.served(now, now);
+        }
+        assert_eq!(patient.passage(now), Passage::All);
+    }
+
+    #[test]
+    fn half_open_lets_one_through_and_its_success_closes_it() {
+        let (mut breaker, now, _) = tripped();
+        let later = now + LONGEST;
+        assert_eq!(breaker.passage(later), Passage::One);
+        breaker.begun();
+        assert_eq!(breaker.passage(later), Passage::None);
+        assert!(breaker.served(later, later));
+        assert_eq!(breaker.passage(later), Passage::All);
+    }
+
+    #[test]
+    fn an_attempt_from_before_moves_nothing() {
+        let (mut breaker, now, mut random) = tripped();
+        let later = now + LONGEST;
+        assert_eq!(breaker.passage(later), Passage::One);
+        breaker.begun();
+        assert!(!breaker.served(now, later));
+        assert!(!breaker.failed(now, later, &mut random));
+        assert_eq!(breaker.passage(later), Passage::None);
+    }
+
+    #[test]
+    fn it_stays_open_longer_each_time_but_never_long() {
+        let (mut breaker, mut now, mut random) = tripped();
+        for _ in 0..30 {
+            let Passage::NoneUntil(until) = breaker.passage(now) else {
+                panic!("not open: {breaker:?}");
+            };
+            assert!(until - now <= LONGEST);
+            now = until;
+            assert_eq!(breaker.passage(now), Passage::One);
+            breaker.begun();
+            assert!(breaker.failed(now, now, &mut random));
+        }
+        let Passage::NoneUntil(until) = breaker.passage(now) else {
+            panic!("not open: {breaker:?}");
+        };
+        assert!(until - now >= LONGEST / 2, "jitter keeps at least half");
+    }
+}
