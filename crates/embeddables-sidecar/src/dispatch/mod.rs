@@ -6,6 +6,7 @@
 //! 3. A lane claims only what it can try at once, and nothing while its settlements cannot be written.
 //! 4. Due times are kept on the steady clock.
 
+pub mod board;
 pub mod lane;
 mod pulse;
 pub mod schedule;
