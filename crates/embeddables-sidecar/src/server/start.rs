@@ -19,13 +19,12 @@ use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 
 use super::listeners::{Addresses, BindError, Listeners};
+use super::lanes::{self, Lanes};
 use super::{grpc, http_server, ops};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{AcceptedStatus, Loaded, Volume};
-use crate::deliver;
-use crate::dispatch::schedule::Schedule;
-use crate::dispatch::{Lane, LaneSettings, Pulse, Stop};
-use crate::enqueue::lane;
+use crate::dispatch::Stop;
+use crate::dispatch::board::Board;
 use crate::ingest::events_service::{EventsService, ServiceInfo};
 use crate::ingest::http::{self, DropIn};
 use crate::pipeline::{Pipeline, Rooms};
@@ -82,8 +81,7 @@ pub struct Running {
     pipeline: Arc<Pipeline>,
     store: Arc<dyn Store>,
     health: HealthReporter,
-    lanes: JoinSet<usize>,
-    stop_lanes: watch::Sender<Stop>,
+    lanes: Lanes,
     servers: JoinSet<()>,
     stop_servers: CancellationToken,
     drain_timeout: Duration,
@@ -113,7 +111,7 @@ impl Sidecar {
         let store = super::store::open(&loaded, &mut registry)?;
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::start());
         let feed = Arc::new(Feed::default());
-        let endpoints = endpoints(&loaded);
+        let endpoints = lanes::endpoints(&loaded);
 
         let pipeline = Arc::new(Pipeline::new(Rooms {
             store: Arc::clone(&store),
@@ -138,23 +136,24 @@ impl Sidecar {
             "Events dropped between rooms: a bug where it is not zero",
             lost.clone(),
         );
-        let (stop_lanes, stop) = watch::channel(Stop::Run);
-        let mut lanes = JoinSet::new();
-        let mut pulses = Vec::new();
-        if config.delivery.enabled {
-            for settings in lane_settings(&loaded, &endpoints, clock.steady(), &lost) {
-                pulses.push(settings.pulse.clone());
-                let deliver = deliver::stack(client.clone(), attempts.of_project(settings.name.as_str()));
-                let parts = (Arc::clone(&store), Arc::clone(&clock), Arc::clone(&feed));
-                let lane = Lane::new(settings, parts.0, deliver, parts.1, parts.2, rand::random());
-                lanes.spawn(lane.run(stop.clone()));
-            }
+        let (board, mut posts) = Board::new(loaded.projects.iter().map(|project| project.id.clone()));
+        if !config.delivery.enabled {
+            posts.clear();
         }
+        let shared = lanes::Shared {
+            store: Arc::clone(&store),
+            clock: Arc::clone(&clock),
+            feed,
+            client,
+            attempts,
+            lost,
+        };
+        let lanes = lanes::start(&loaded, &shared, &endpoints, posts);
         let ops = ops::Ops {
             pipeline: Arc::clone(&pipeline),
             registry: Arc::new(registry),
             books,
-            pulses,
+            pulses: lanes.pulses.clone(),
             clock,
         };
         let mut running = Running {
@@ -163,7 +162,6 @@ impl Sidecar {
             pipeline,
             store,
             lanes,
-            stop_lanes,
             servers: JoinSet::new(),
             stop_servers: CancellationToken::new(),
             drain_timeout: config.shutdown.drain_timeout,
@@ -271,14 +269,14 @@ impl Running {
         } else {
             Stop::Finish
         };
-        self.stop_lanes.send_replace(stop);
+        self.lanes.stop.send_replace(stop);
         let mut cut_attempts = 0;
-        if tokio::time::timeout(self.drain_timeout, join(&mut self.lanes, &mut cut_attempts))
+        if tokio::time::timeout(self.drain_timeout, join(&mut self.lanes.running, &mut cut_attempts))
             .await
             .is_err()
         {
-            self.stop_lanes.send_replace(Stop::Abandon);
-            if tokio::time::timeout(END_GRACE, join(&mut self.lanes, &mut cut_attempts))
+            self.lanes.stop.send_replace(Stop::Abandon);
+            if tokio::time::timeout(END_GRACE, join(&mut self.lanes.running, &mut cut_attempts))
                 .await
                 .is_err()
             {
@@ -346,50 +344,6 @@ fn client(loaded: &Loaded) -> Result<Client, StartError> {
         pool_max_idle: usize::try_from(most_at_once).unwrap_or(usize::MAX),
         ..ClientConfig::default()
     })?)
-}
-
-fn endpoints(loaded: &Loaded) -> HashMap<ProjectId, Arc<Endpoint>> {
-    let endpoint = |project: &crate::config::ProjectSettings| {
-        Arc::new(Endpoint::new(
-            project.base_url.clone(),
-            project.id.clone(),
-            project.api_key.clone(),
-        ))
-    };
-    loaded
-        .projects
-        .iter()
-        .map(|project| (project.id.clone(), endpoint(project)))
-        .collect()
-}
-
-fn lane_settings(
-    loaded: &Loaded,
-    endpoints: &HashMap<ProjectId, Arc<Endpoint>>,
-    now: UnixMillis,
-    lost: &Counter,
-) -> Vec<LaneSettings> {
-    let delivery = &loaded.config.delivery;
-    let schedule = Arc::new(Schedule {
-        retry_min: delivery.retry_min,
-        retry_max: delivery.retry_max,
-        max_age: delivery.max_age,
-        entry_schedule: delivery.entry_schedule.clone(),
-    });
-    loaded
-        .projects
-        .iter()
-        .filter_map(|project| {
-            Some(LaneSettings {
-                name: lane(&project.id),
-                endpoint: Arc::clone(endpoints.get(&project.id)?),
-                max_in_flight: NonZeroUsize::try_from(project.max_in_flight).ok()?,
-                schedule: Arc::clone(&schedule),
-                pulse: Pulse::new(now),
-                lost: lost.clone(),
-            })
-        })
-        .collect()
 }
 
 fn accepted_status(status: AcceptedStatus) -> StatusCode {
