@@ -141,13 +141,9 @@ fn add_project(loaded: &mut Loaded, mock: &Mock) -> Result<(), Failure> {
     loaded.provenance.set("upstream.url", SOURCE);
     // A proxy would be asked for an address of this machine.
     loaded.config.upstream.proxy = None;
-    loaded.projects = vec![ProjectSettings {
-        id: id.clone(),
-        api_key: ApiKey::parse(API_KEY).map_err(|error| failed(&error))?,
-        api_key_file: None,
-        base_url: BaseUrl::parse(&mock.url()).map_err(|error| failed(&error))?,
-        max_in_flight: loaded.config.delivery.max_in_flight,
-    }];
+    let key = ApiKey::parse(API_KEY).map_err(|error| failed(&error))?;
+    let url = BaseUrl::parse(&mock.url()).map_err(|error| failed(&error))?;
+    loaded.projects = vec![ProjectSettings::new(id.clone(), (key, None), url, &loaded.config)];
     loaded.default_project = Some(id);
     Ok(())
 }

@@ -51,6 +51,7 @@ impl Enqueuer {
             fingerprint: keyed_hash(&self.fingerprint_key, &[&canonical]),
             order_key: self.order_key(&event),
             accept_time,
+            deadline: deliver_before,
             payload: codec::encode(event, deliver_before),
         }
     }

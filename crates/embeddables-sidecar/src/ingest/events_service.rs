@@ -211,6 +211,10 @@ impl proto::events_service_server::EventsService for EventsService {
         Ok(Response::new(proto::GetEventResponse { status: Some(status) }))
     }
 
+    type WatchOutcomesStream = BoxStream<'static, Result<proto::WatchOutcomesResponse, Status>>;
+    async fn watch_outcomes(&self, _: Request<proto::WatchOutcomesRequest>) -> Result<Response<Self::WatchOutcomesStream>, Status> { Err(Status::unimplemented("TEMP")) }
+    async fn flush(&self, _: Request<proto::FlushRequest>) -> Result<Response<proto::FlushResponse>, Status> { Err(Status::unimplemented("TEMP")) }
+
     async fn get_server_info(
         &self,
         _request: Request<proto::GetServerInfoRequest>,

@@ -1,18 +1,15 @@
 //! From a checked configuration to a running sidecar, and back.
 
-use std::collections::HashMap;
-use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use ::http::StatusCode;
-use embeddables_client::{Client, ClientConfig, Endpoint};
-use embeddables_core::{DoubleEncoding, ProjectId};
-use embeddables_queue::{Durability, OpenError, Store, UnixMillis};
+use embeddables_client::{Client, ClientConfig};
+use embeddables_core::DoubleEncoding;
+use embeddables_queue::{Durability, OpenError, Store};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::registry::Registry;
-use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tonic_health::ServingStatus;
@@ -136,7 +133,7 @@ impl Sidecar {
             "Events dropped between rooms: a bug where it is not zero",
             lost.clone(),
         );
-        let (board, mut posts) = Board::new(loaded.projects.iter().map(|project| project.id.clone()));
+        let (_board, mut posts) = Board::new(loaded.projects.iter().map(|project| project.id.clone()));
         if !config.delivery.enabled {
             posts.clear();
         }
