@@ -2,7 +2,6 @@
 
 use serde::Serialize;
 
-use super::disk::SyncCost;
 use super::measure::Measurement;
 use super::scenario::Scenario;
 use crate::statistics::Spread;
@@ -20,29 +19,6 @@ impl Pair {
     fn is_valid(&self) -> bool {
         self.null.is_valid() && self.sidecar.is_valid()
     }
-}
-
-/// A whole run: the JSON summary.
-#[derive(Debug, Serialize)]
-pub(crate) struct Summary {
-    /// `bench`.
-    pub(crate) recipe: &'static str,
-    /// The name that picked the scenarios.
-    pub(crate) name: String,
-    /// Whether every measurement is valid.
-    pub(crate) ok: bool,
-    /// Pairs measured for each scenario.
-    pub(crate) repetitions: u32,
-    /// Seconds that load was sent in each measurement.
-    pub(crate) seconds: f64,
-    /// Cores that all processes shared.
-    pub(crate) cores: usize,
-    /// Load average of the machine at the start, over a minute: not near 0 where others were at work.
-    pub(crate) load_average: f64,
-    /// Cost of a sync where the queues were.
-    pub(crate) fdatasync: SyncCost,
-    /// The scenarios in the order in which they ran.
-    pub(crate) scenarios: Vec<ScenarioSummary>,
 }
 
 /// One scenario.

@@ -1,28 +1,11 @@
-//! The table for people, in Markdown, so that it can be pasted.
+//! The rows of the comparison: accepting first, then the whole way.
 
-use std::fmt::Write as _;
-
-use super::summary::{ScenarioSummary, SideSummary, Summary};
+use super::summary::{ScenarioSummary, SideSummary};
+use crate::run::table::{NOTHING, figure, header, line};
 use crate::statistics::Spread;
 
-/// Stands where a figure makes no sense.
-const NOTHING: &str = "–";
-
-/// Accepting first, then the whole way.
-pub(crate) fn render(summary: &Summary) -> String {
-    let mut table = String::new();
-    let sync = &summary.fdatasync;
-    line(
-        &mut table,
-        format_args!(
-            "{} repetitions of {} s on {} cores; median (least–most); append of 4 KiB with fdatasync: p50 {:.2} ms, p99 {:.2} ms\n",
-            summary.repetitions,
-            summary.seconds,
-            summary.cores,
-            sync.p50_us / 1e3,
-            sync.p99_us / 1e3
-        ),
-    );
+/// Adds both tables.
+pub(crate) fn render(table: &mut String, scenarios: &[ScenarioSummary]) {
     let columns = [
         "scenario",
         "null/s",
@@ -35,14 +18,14 @@ pub(crate) fn render(summary: &Summary) -> String {
         "generator CPU s/M, null / sidecar",
         "RSS MiB, end / peak",
     ];
-    header(&mut table, &columns);
-    for scenario in &summary.scenarios {
-        accept_row(&mut table, scenario);
+    header(table, &columns);
+    for scenario in scenarios {
+        accept_row(table, scenario);
     }
-    if summary.scenarios.iter().any(|scenario| scenario.delivers) {
+    if scenarios.iter().any(|scenario| scenario.delivers) {
         table.push('\n');
         header(
-            &mut table,
+            table,
             &[
                 "scenario",
                 "delivered/s",
@@ -52,11 +35,10 @@ pub(crate) fn render(summary: &Summary) -> String {
                 "mock CPU s/M",
             ],
         );
-        for scenario in summary.scenarios.iter().filter(|scenario| scenario.delivers) {
-            whole_way_row(&mut table, scenario);
+        for scenario in scenarios.iter().filter(|scenario| scenario.delivers) {
+            whole_way_row(table, scenario);
         }
     }
-    table
 }
 
 fn accept_row(table: &mut String, scenario: &ScenarioSummary) {
@@ -114,39 +96,4 @@ fn whole_way_row(table: &mut String, scenario: &ScenarioSummary) {
 fn title(scenario: &ScenarioSummary) -> String {
     let mark = if scenario.ok { "" } else { " INVALID" };
     format!("{}{mark}", scenario.name)
-}
-
-/// Median and, in brackets, the least and the most.
-fn figure(spread: Option<Spread>, decimals: usize, factor: f64) -> String {
-    spread.map_or(NOTHING.to_owned(), |Spread { median, min, max }| {
-        let (median, min, max) = (median * factor, min * factor, max * factor);
-        format!("{median:.decimals$} ({min:.decimals$}–{max:.decimals$})")
-    })
-}
-
-fn header(table: &mut String, columns: &[&str]) {
-    line(table, format_args!("| {} |", columns.join(" | ")));
-    line(table, format_args!("|{}", "---|".repeat(columns.len())));
-}
-
-fn line(table: &mut String, text: std::fmt::Arguments<'_>) {
-    // Writing into a string cannot fail.
-    let _infallible = writeln!(table, "{text}");
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_figure_shows_median_and_spread() {
-        let spread = Spread {
-            median: 0.5,
-            min: 0.25,
-            max: 1.0,
-        };
-        assert_eq!(figure(Some(spread), 2, 1.0), "0.50 (0.25–1.00)");
-        assert_eq!(figure(Some(spread), 0, 100.0), "50 (25–100)");
-        assert_eq!(figure(None, 0, 1.0), NOTHING);
-    }
 }
