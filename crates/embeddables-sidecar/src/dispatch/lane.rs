@@ -201,7 +201,14 @@ impl Lane {
             self.clock.steady(),
         );
         self.look_at = None;
-        self.claiming = Some(Box::pin(async move { store.claim(&lane, max, now).await }));
+        let claim = embeddables_queue::Claim {
+            lane,
+            max,
+            max_waiting: max.get(),
+            live_percent: 0,
+            now,
+        };
+        self.claiming = Some(Box::pin(async move { store.claim(claim).await }));
     }
 
     /// Whether an orderly stop has nothing left to do.

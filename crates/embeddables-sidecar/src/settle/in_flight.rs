@@ -34,6 +34,7 @@ impl InFlight {
             sequence: self.sequence,
             claim: self.claim,
             disposition,
+            gate: embeddables_queue::Gate::Pass,
         }
     }
 
@@ -78,6 +79,7 @@ mod tests {
             progress: bytes::Bytes::new(),
             payload: bytes::Bytes::new(),
             interrupted: false,
+            behind: false,
         }
     }
 
