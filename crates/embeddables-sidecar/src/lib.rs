@@ -18,6 +18,7 @@ pub mod settle;
 pub mod validate;
 
 // Around the flow.
+pub mod admin;
 pub mod clock;
 pub mod commands;
 pub mod config;

@@ -301,7 +301,11 @@ pub mod percent {
             u8::try_from(number)
                 .ok()
                 .filter(|percent| *percent <= 100)
-                .ok_or_else(|| E::custom(format!("`{number}` is no percentage: write a whole number from 0 to 100")))
+                .ok_or_else(|| {
+                    E::custom(format!(
+                        "`{number}` is no percentage: write a whole number from 0 to 100"
+                    ))
+                })
         }
     }
 }

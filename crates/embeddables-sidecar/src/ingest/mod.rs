@@ -8,8 +8,13 @@
 
 pub mod admission;
 pub mod convert;
+pub mod cursor;
 pub mod events_service;
+pub mod flush;
 pub mod http;
 pub mod refusal;
 pub mod remap;
 pub mod status;
+
+mod streaming;
+mod watch;

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use embeddables_core::Violations;
 use embeddables_proto::events::v1 as proto;
+use embeddables_queue::ReadError;
 use http::StatusCode;
 use tonic::metadata::{MetadataMap, MetadataValue};
 use tonic::{Code, Status};
@@ -48,6 +49,17 @@ pub enum Refusal {
     /// The queue is at `queue.max_bytes`.
     #[error("the queue is full: retry with the same event_id once events were delivered")]
     QueueFull,
+    /// The project is at its share of the queue, `queue.project_share_percent`.
+    #[error(
+        "the event's project is at its share of the queue: retry with the same event_id once its events were delivered"
+    )]
+    ProjectFull,
+    /// The project's dead letters are at their share of the queue, `queue.dead_letter_share_percent`.
+    #[error(
+        "too many events of this project were given up and lie in the queue: its operator must replay or discard some \
+         (`embeddables-sidecar dead-letters`), then retry with the same event_id"
+    )]
+    DeadLettersFull,
     /// The volume has no room.
     #[error("the queue's volume is full: deliveries go on and free room, retry with the same event_id")]
     DiskFull,
@@ -81,6 +93,17 @@ pub struct BadCall {
     sentence: &'static str,
 }
 
+impl BadCall {
+    /// A call whose `field` is wrong for a stable reason.
+    pub const fn new(reason: &'static str, field: &'static str, sentence: &'static str) -> Self {
+        Self {
+            reason,
+            field,
+            sentence,
+        }
+    }
+}
+
 impl std::fmt::Display for BadCall {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         formatter.write_str(self.sentence)
@@ -111,6 +134,18 @@ pub static OPTION_UNKNOWN: BadCall = BadCall {
     field: "options",
     sentence: "an option has a value that this sidecar does not know: it may be older than the caller",
 };
+/// A cursor is none that a sidecar gave out.
+pub static CURSOR_MALFORMED: BadCall = BadCall {
+    reason: "CURSOR_MALFORMED",
+    field: "cursor",
+    sentence: "the cursor is none that a sidecar gave out: take one of an earlier message, `earliest`, or none",
+};
+/// A state that is asked for is not final.
+pub static STATE_NOT_AN_OUTCOME: BadCall = BadCall {
+    reason: "STATE_NOT_AN_OUTCOME",
+    field: "states",
+    sentence: "outcomes are delivered, dead-lettered, quarantined or discarded: ask for these states only",
+};
 /// `deliver_before` is not a time.
 pub static DELIVER_BEFORE_INVALID: BadCall = BadCall {
     reason: "DELIVER_BEFORE_INVALID",
@@ -128,6 +163,8 @@ struct Row {
 
 const SOON: Option<Duration> = Some(Duration::from_secs(1));
 const LATER: Option<Duration> = Some(Duration::from_secs(5));
+/// A person has to act first.
+const OPERATOR: Option<Duration> = Some(Duration::from_secs(30));
 
 impl Refusal {
     fn row(&self) -> Row {
@@ -169,6 +206,18 @@ impl Refusal {
                 "QUEUE_FULL",
                 StatusCode::SERVICE_UNAVAILABLE,
                 SOON,
+            ),
+            Self::ProjectFull => row(
+                Code::ResourceExhausted,
+                "PROJECT_FULL",
+                StatusCode::TOO_MANY_REQUESTS,
+                SOON,
+            ),
+            Self::DeadLettersFull => row(
+                Code::ResourceExhausted,
+                "DEAD_LETTERS_FULL",
+                StatusCode::TOO_MANY_REQUESTS,
+                OPERATOR,
             ),
             Self::DiskFull => row(
                 Code::Unavailable,
@@ -282,6 +331,30 @@ impl Refusal {
         }
         Status::with_error_details_and_metadata(row.code, self.to_string(), details, metadata)
     }
+}
+
+/// An error with a stable reason, and what a program needs to know of it.
+pub fn status<const N: usize>(
+    code: Code,
+    reason: &str,
+    message: &str,
+    metadata: [(&str, String); N],
+) -> Status {
+    let metadata = metadata.map(|(key, value)| (key.to_owned(), value));
+    let details = ErrorDetails::with_error_info(reason, ERROR_DOMAIN, metadata);
+    Status::with_error_details(code, message, details)
+}
+
+/// Says that the store cannot be read; its operator finds the cause in the log.
+pub fn unreadable(error: &ReadError) -> Refusal {
+    if matches!(error, ReadError::Closed) {
+        return Refusal::Draining;
+    }
+    tracing::error!(
+        error = error as &dyn std::error::Error,
+        "the store cannot be read"
+    );
+    Refusal::StorageUnreadable
 }
 
 /// Violations for the details of a status, which travel in a header: where they would not fit what clients take, the last one

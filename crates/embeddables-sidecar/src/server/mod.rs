@@ -11,8 +11,10 @@ pub mod http_server;
 pub mod listeners;
 pub mod ops;
 
+mod running;
 mod start;
 mod store;
 
 pub use listeners::Addresses;
-pub use start::{Running, ShutdownReport, Sidecar, StartError};
+pub use running::{Running, ShutdownReport};
+pub use start::{Sidecar, StartError};
