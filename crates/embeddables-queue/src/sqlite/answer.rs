@@ -55,6 +55,17 @@ pub(super) fn committed(group: Group, answers: Answers, scope: Scope) {
             tell(call.reply, Ok(claimed));
         }
     }
+    for (call, claimed) in group.expired.into_iter().zip(answers.expired) {
+        tell(call.reply, Ok(claimed));
+    }
+    for (call, is_known) in group.lane_states.into_iter().zip(answers.lane_states) {
+        let answer = if is_known {
+            Ok(())
+        } else {
+            Err(SettleError::Write("no such lane".into()))
+        };
+        tell(call.reply, answer);
+    }
     for reply in group.pings {
         tell(reply, ());
     }
@@ -80,6 +91,12 @@ pub(super) fn failed(group: Group, failure: Failure, disk_full: bool) {
     }
     for call in group.claims {
         tell(call.reply, Err(ClaimError::Write(boxed())));
+    }
+    for call in group.expired {
+        tell(call.reply, Err(ClaimError::Write(boxed())));
+    }
+    for call in group.lane_states {
+        tell(call.reply, Err(SettleError::Write(boxed())));
     }
     for reply in group.pings {
         tell(reply, ());

@@ -12,14 +12,22 @@ use super::codec::{OutcomeRow, claim_checksum, pack_sequences, sql};
 use super::rows;
 use super::state::{Effects, LaneCounters, LeaseMark, State};
 use super::trouble::Trouble;
-use crate::{Durability, LaneName, OutcomeKind};
+use crate::{Durability, LaneName, LaneState, OutcomeKind};
+
+/// How much may be kept, in bytes with overhead.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct SizeBounds {
+    pub(super) max: u64,
+    pub(super) lane_share: u64,
+    pub(super) dead_letter_share: u64,
+}
 
 /// One transaction in the making.
 pub(super) struct Draft<'a> {
     pub(super) connection: &'a Connection,
     pub(super) state: &'a State,
     pub(super) effects: Effects,
-    pub(super) max_bytes: u64,
+    pub(super) bounds: SizeBounds,
     /// Durability that the commit will reach.
     pub(super) durability: Durability,
     /// Claims of which a lease was given back, so that their mark must be rewritten.
@@ -44,7 +52,7 @@ impl<'a> Draft<'a> {
     pub(super) fn new(
         connection: &'a Connection,
         state: &'a State,
-        max_bytes: u64,
+        bounds: SizeBounds,
         durability: Durability,
         running: u64,
     ) -> Self {
@@ -61,7 +69,7 @@ impl<'a> Draft<'a> {
             connection,
             state,
             effects,
-            max_bytes,
+            bounds,
             durability,
             marks_to_rewrite: Vec::new(),
             outcome_count: 0,
@@ -84,6 +92,30 @@ impl<'a> Draft<'a> {
         self.state.lanes[lane].number
     }
 
+    /// What the clock of a lane shows as of this draft.
+    pub(super) fn lane_clock(&self, lane: usize) -> u64 {
+        self.effects
+            .lane_states
+            .get(&lane)
+            .map_or(self.state.lanes[lane].clock, |(_, clock)| *clock)
+            .at(self.effects.store.running)
+    }
+
+    /// Changes the state of a lane that takes part; `false` where there is none of that name.
+    pub(super) fn change_lane_state(&mut self, name: &LaneName, state: &LaneState) -> bool {
+        let Some(lane) = self.configured_lane(name) else {
+            return false;
+        };
+        let mut clock = self
+            .effects
+            .lane_states
+            .get(&lane)
+            .map_or(self.state.lanes[lane].clock, |(_, clock)| *clock);
+        clock.set_ageing(state.ageing, self.effects.store.running);
+        self.effects.lane_states.insert(lane, (state.clone(), clock));
+        true
+    }
+
     /// Room used as of this draft.
     pub(super) fn used_bytes(&self) -> u64 {
         self.effects
@@ -97,6 +129,11 @@ impl<'a> Draft<'a> {
     pub(super) fn is_leased(&self, sequence: u64) -> bool {
         self.effects.leased.contains_key(&sequence)
             || (self.state.leases.contains_key(&sequence) && !self.effects.closed.contains_key(&sequence))
+    }
+
+    /// Whether this draft has settled a record or put it into quarantine.
+    pub(super) fn is_gone(&self, sequence: u64) -> bool {
+        self.effects.closed.get(&sequence) == Some(&true)
     }
 
     /// The lease of a record, if it is under that claim and this draft has not ended it.
@@ -161,12 +198,14 @@ impl<'a> Draft<'a> {
         if !mark.waiting {
             *self.effects.leased_ready.entry(mark.lane).or_default() -= 1;
         }
-        let open = self.open_count(mark.claim) - 1;
-        self.effects.claims.insert(mark.claim, open);
-        if open == 0 {
-            self.delete_mark(mark.claim)?;
-        } else if !settled {
-            self.marks_to_rewrite.push(mark.claim);
+        if mark.marked {
+            let open = self.open_count(mark.claim) - 1;
+            self.effects.claims.insert(mark.claim, open);
+            if open == 0 {
+                self.delete_mark(mark.claim)?;
+            } else if !settled {
+                self.marks_to_rewrite.push(mark.claim);
+            }
         }
         if settled {
             self.forget_interruption(sequence)?;

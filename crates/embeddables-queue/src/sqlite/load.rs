@@ -9,10 +9,11 @@ use tokio::sync::Notify;
 use super::codec::{claim_checksum, sql, unpack_sequences, unsigned};
 use super::config::SqliteConfig;
 use super::mark::Mark;
-use super::state::{Lane, LaneCounters, State, StoreRow};
+use super::state::{Lane, LaneCounters, Reach, State, StoreRow};
 use super::trouble::Trouble;
 use super::{recount, rows, salvage_books};
-use crate::LaneName;
+use crate::clock::LaneClock;
+use crate::{LaneName, LaneState};
 
 /// A store's state, and its secret.
 pub(super) struct Loaded {
@@ -111,7 +112,7 @@ fn load_lanes(connection: &Connection, configured: &[LaneName]) -> Result<Vec<La
     let mut lanes: Vec<Lane> = Vec::new();
     let mut highest = 0;
     for (number, name, counters) in rows::lanes(connection)? {
-        let counters = match counters {
+        let mut counters = match counters {
             Some(counters) if counters.missing() == 0 => counters,
             _ => {
                 tracing::warn!("the books of a lane are damaged: they are counted anew");
@@ -120,6 +121,9 @@ fn load_lanes(connection: &Connection, configured: &[LaneName]) -> Result<Vec<La
                 counters
             }
         };
+        if counters.dead_lettered > 0 {
+            counters.dead_letter_bytes = recount::dead_letter_bytes(connection, number)?;
+        }
         highest = highest.max(number);
         let name = LaneName::new(name);
         lanes.push(Lane {
@@ -129,7 +133,9 @@ fn load_lanes(connection: &Connection, configured: &[LaneName]) -> Result<Vec<La
             counters,
             reasons: reasons.get(&number).cloned().unwrap_or_default(),
             ready: Arc::new(Notify::new()),
-            cursor: 0,
+            state: LaneState::default(),
+            clock: LaneClock::default(),
+            reach: Reach::default(),
             released: BTreeSet::new(),
             leased_ready: 0,
             last_now: None,
@@ -148,7 +154,9 @@ fn load_lanes(connection: &Connection, configured: &[LaneName]) -> Result<Vec<La
             counters: LaneCounters::default(),
             reasons: BTreeMap::new(),
             ready: Arc::new(Notify::new()),
-            cursor: 0,
+            state: LaneState::default(),
+            clock: LaneClock::default(),
+            reach: Reach::default(),
             released: BTreeSet::new(),
             leased_ready: 0,
             last_now: None,

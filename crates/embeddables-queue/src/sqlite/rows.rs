@@ -427,6 +427,7 @@ fn read_lane(row: &Row<'_>) -> rusqlite::Result<LaneRow> {
         ready: h,
         waiting: i,
         used_bytes: j,
+        dead_letter_bytes: 0,
     };
     Ok((numbers[0], name, good.then_some(counters)))
 }

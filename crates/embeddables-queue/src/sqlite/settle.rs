@@ -37,7 +37,7 @@ impl Draft<'_> {
                 true
             }
             Disposition::Release => {
-                if !mark.waiting {
+                if !mark.waiting && self.state.lanes[mark.lane].reach.has_passed(sequence) {
                     self.effects
                         .released
                         .entry(mark.lane)
@@ -115,7 +115,9 @@ impl Draft<'_> {
         }
         let counters = self.counters(mark.lane);
         counters.dead_lettered += 1;
-        counters.used_bytes += RECORD_OVERHEAD_BYTES + mark.payload_bytes + progress.len() as u64;
+        let taken = RECORD_OVERHEAD_BYTES + mark.payload_bytes + progress.len() as u64;
+        counters.used_bytes += taken;
+        counters.dead_letter_bytes += taken;
         self.count_reason(mark.lane, reason)?;
         self.write_outcome(&NewOutcome {
             sequence,

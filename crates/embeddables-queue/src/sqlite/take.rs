@@ -38,6 +38,7 @@ impl Draft<'_> {
         counters.dead_lettered = counters.dead_lettered.saturating_sub(1);
         let freed = RECORD_OVERHEAD_BYTES + (row.payload.len() + row.progress.len()) as u64;
         counters.used_bytes = counters.used_bytes.saturating_sub(freed);
+        counters.dead_letter_bytes = counters.dead_letter_bytes.saturating_sub(freed);
         match take_as {
             TakeAs::Discard { time } => {
                 self.counters(lane).discarded += 1;
@@ -55,7 +56,6 @@ impl Draft<'_> {
                 let sequence = self.insert_record(&Incoming {
                     lane,
                     accept_time: row.accept_time,
-                    accept_running: row.accept_running,
                     order_key: &row.order_key,
                     id: &row.id,
                     progress,
@@ -168,6 +168,9 @@ impl Draft<'_> {
             .execute([sql(sequence)])?;
         let counters = self.counters(lane);
         counters.dead_lettered = counters.dead_lettered.saturating_sub(1);
+        counters.dead_letter_bytes = counters
+            .dead_letter_bytes
+            .saturating_sub(RECORD_OVERHEAD_BYTES + unsigned(bytes));
         self.count_quarantined(sequence, lane, bytes, &id)
     }
 

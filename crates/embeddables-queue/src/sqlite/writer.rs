@@ -25,14 +25,14 @@ use super::open;
 use super::rebuild;
 use super::reserve::Reserve;
 use super::rows;
-use super::running::RunningTime;
 use super::salvage;
-use super::shared::Shared;
-use super::state::{LaneCounters, State};
+use super::shared::{Published, Shared};
+use super::state::{LaneCounters, Reach, State};
 use super::trouble::{Remedy, Trouble};
 use super::volume::Paths;
 use crate::Durability;
 use crate::clock::{MonotonicClock, RunningClock as _};
+use crate::running::RunningTime;
 
 /// How long the loop waits for calls while it has chores.
 const CHORE_INTERVAL: Duration = Duration::from_millis(50);
@@ -213,7 +213,11 @@ impl Writer {
             effects,
             wrote,
         } = commit::commit(connection, &self.state, group, &terms, self.hook.as_mut())?;
-        let (woken, reasons) = (effects.woken.clone(), !effects.reasons.is_empty());
+        let woken = effects.woken.clone();
+        let changed = Published {
+            reasons: !effects.reasons.is_empty(),
+            lane_states: !effects.lane_states.is_empty(),
+        };
         self.state.apply(effects);
         self.more_to_evict = answers.more_to_evict;
         if wrote {
@@ -221,7 +225,7 @@ impl Writer {
                 observer.observe(begun.elapsed());
             }
             self.more_to_vacuum = true;
-            self.shared.publish(&self.state, reasons);
+            self.shared.publish(&self.state, &changed);
             self.mark.note(self.present_mark(), self.state.holds_records());
             self.state.wake(&woken);
         }
@@ -244,6 +248,7 @@ impl Writer {
         let only_appends = group.settles.is_empty()
             && group.takes.is_empty()
             && group.claims.is_empty()
+            && group.lane_states.is_empty()
             && group.suspected.is_empty();
         let asked = group.appends.iter().map(|call| call.append.durability).max();
         match asked {
@@ -431,12 +436,12 @@ impl Writer {
                 lane.counters = LaneCounters::default();
             }
             // Which records are left is for the claims to find out again.
-            lane.cursor = 0;
+            lane.reach = Reach::default();
             lane.released.clear();
         }
         self.state
             .review_leases(|sequence| rows::due_of(connection, sequence))?;
-        self.shared.publish(&self.state, true);
+        self.shared.publish(&self.state, &Published::default());
         Ok(())
     }
 
