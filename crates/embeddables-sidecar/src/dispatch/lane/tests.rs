@@ -144,6 +144,7 @@ impl World {
             id: id.as_str().into(),
             fingerprint: [0; 16],
             order_key: [0; 16],
+            deadline: None,
             accept_time: self.clock.wall(),
             payload: codec::encode(event, deliver_before),
         };
