@@ -25,3 +25,6 @@ pub mod config;
 pub mod pipeline;
 pub mod server;
 pub mod telemetry;
+
+#[cfg(test)]
+mod testing;

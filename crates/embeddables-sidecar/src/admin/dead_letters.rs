@@ -9,8 +9,9 @@ use tonic::Status;
 
 use super::{PAGE_SIZE_NEGATIVE, PAGE_TOKEN_MALFORMED, bad, no_dead_letter};
 use crate::enqueue::{codec, lane};
+use crate::ingest::bad_call::EVENT_ID_MISSING;
 use crate::ingest::cursor::{Kind, Places};
-use crate::ingest::refusal::{EVENT_ID_MISSING, Refusal, unreadable};
+use crate::ingest::refusal::{Refusal, unreadable};
 use crate::ingest::status;
 use crate::settle::progress::Progress;
 

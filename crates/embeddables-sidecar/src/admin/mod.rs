@@ -17,7 +17,8 @@ use embeddables_queue::Store;
 use tonic::{Code, Request, Response, Status};
 
 use crate::dispatch::board::Board;
-use crate::ingest::refusal::{self, BadCall, Refusal};
+use crate::ingest::bad_call::BadCall;
+use crate::ingest::refusal::{self, Refusal};
 use crate::pipeline::Pipeline;
 
 /// The service.

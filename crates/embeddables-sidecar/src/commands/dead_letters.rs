@@ -65,7 +65,7 @@ struct ReplayArgs {
     #[arg(long)]
     all: bool,
     /// With --all: only those given up for this reason
-    #[arg(long, value_name = "REASON", requires = "all")]
+    #[arg(long, value_name = "REASON", conflicts_with = "event_ids")]
     reason: Option<String>,
 }
 
@@ -188,7 +188,10 @@ fn describe(letter: &DeadLetter) -> Result<String, Failure> {
         push("replays", &letter.replay_count.to_string());
     }
     if letter.http_status != 0 {
-        push("upstream", &format!("{} {}", letter.http_status, letter.upstream_body));
+        push(
+            "upstream",
+            &format!("{} {}", letter.http_status, letter.upstream_body),
+        );
     }
     match &letter.event {
         Some(event) => push("event", &json::to_json("Event", event)?),

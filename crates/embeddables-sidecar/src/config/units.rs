@@ -278,7 +278,6 @@ pub mod percent {
     use super::*;
 
     /// Writes the number.
-    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
     pub fn serialize<S: Serializer>(value: &u8, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_u8(*value)
     }

@@ -5,7 +5,8 @@ use std::time::Duration;
 use embeddables_proto::events::v1 as proto;
 use embeddables_queue::{Durability, UnixMillis};
 
-use super::refusal::{DELIVER_BEFORE_INVALID, OPTION_UNKNOWN, Refusal};
+use super::bad_call::{DELIVER_BEFORE_INVALID, OPTION_UNKNOWN};
+use super::refusal::Refusal;
 use super::status::durability_from_proto;
 
 /// Longest wait for delivery of one call.

@@ -11,7 +11,8 @@ use futures_util::stream::BoxStream;
 use tonic::{Code, Request, Response, Status, Streaming};
 
 use super::admission::{Options, flush_limit, grpc_timeout, wait_limit};
-use super::refusal::{BATCH_EMPTY, EVENT_ID_MISSING, EVENT_MISSING, Refusal, proto_duration};
+use super::bad_call::{BATCH_EMPTY, EVENT_ID_MISSING, EVENT_MISSING};
+use super::refusal::{Refusal, proto_duration};
 use super::{convert, refusal, status, streaming, watch};
 use crate::pipeline::{Pipeline, Verdict};
 

@@ -7,6 +7,7 @@
 //! 4. Nothing a caller sent is in a log or a metric.
 
 pub mod admission;
+pub mod bad_call;
 pub mod convert;
 pub mod cursor;
 pub mod events_service;

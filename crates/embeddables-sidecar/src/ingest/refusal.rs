@@ -10,6 +10,7 @@ use tonic::metadata::{MetadataMap, MetadataValue};
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, FieldViolation, StatusExt as _};
 
+use super::bad_call::BadCall;
 use crate::settle::progress::millis;
 
 /// Domain of every `google.rpc.ErrorInfo`.
@@ -84,74 +85,6 @@ pub enum Refusal {
     #[error("not taken because another event of the same all_or_nothing call was refused")]
     NotAlone,
 }
-
-/// A call that is not what it should be.
-#[derive(Debug, PartialEq, Eq)]
-pub struct BadCall {
-    reason: &'static str,
-    field: &'static str,
-    sentence: &'static str,
-}
-
-impl BadCall {
-    /// A call whose `field` is wrong for a stable reason.
-    pub const fn new(reason: &'static str, field: &'static str, sentence: &'static str) -> Self {
-        Self {
-            reason,
-            field,
-            sentence,
-        }
-    }
-}
-
-impl std::fmt::Display for BadCall {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.write_str(self.sentence)
-    }
-}
-
-/// The call brings no events.
-pub static BATCH_EMPTY: BadCall = BadCall {
-    reason: "BATCH_EMPTY",
-    field: "events",
-    sentence: "the call brings no events: send at least one",
-};
-/// The call brings no event.
-pub static EVENT_MISSING: BadCall = BadCall {
-    reason: "EVENT_MISSING",
-    field: "event",
-    sentence: "the call brings no event: set `event`",
-};
-/// No event id was given to look up.
-pub static EVENT_ID_MISSING: BadCall = BadCall {
-    reason: "EVENT_ID_MISSING",
-    field: "event_id",
-    sentence: "say which event: set `event_id`",
-};
-/// An enum value of the options is none that this release knows.
-pub static OPTION_UNKNOWN: BadCall = BadCall {
-    reason: "OPTION_UNKNOWN",
-    field: "options",
-    sentence: "an option has a value that this sidecar does not know: it may be older than the caller",
-};
-/// A cursor is none that a sidecar gave out.
-pub static CURSOR_MALFORMED: BadCall = BadCall {
-    reason: "CURSOR_MALFORMED",
-    field: "cursor",
-    sentence: "the cursor is none that a sidecar gave out: take one of an earlier message, `earliest`, or none",
-};
-/// A state that is asked for is not final.
-pub static STATE_NOT_AN_OUTCOME: BadCall = BadCall {
-    reason: "STATE_NOT_AN_OUTCOME",
-    field: "states",
-    sentence: "outcomes are delivered, dead-lettered, quarantined or discarded: ask for these states only",
-};
-/// `deliver_before` is not a time.
-pub static DELIVER_BEFORE_INVALID: BadCall = BadCall {
-    reason: "DELIVER_BEFORE_INVALID",
-    field: "options.deliver_before",
-    sentence: "`deliver_before` is not a time between the years 1 and 9999",
-};
 
 /// How a refusal is said: one row a reason.
 struct Row {
@@ -405,3 +338,6 @@ pub fn proto_duration(duration: Duration) -> prost_types::Duration {
         nanos: i32::try_from(duration.subsec_nanos()).unwrap_or(0),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -16,9 +16,10 @@ use futures_util::{Stream, StreamExt as _};
 use tonic::{Status, Streaming};
 
 use super::admission::Options;
+use super::bad_call::EVENT_MISSING;
 use super::convert;
 use super::events_service::publish_result;
-use super::refusal::{EVENT_MISSING, Refusal};
+use super::refusal::Refusal;
 use super::remap::remap;
 use crate::pipeline::{Accepted, Pipeline, Verdict};
 

@@ -15,8 +15,9 @@ use futures_util::stream::{self, Stream};
 use tokio::sync::watch;
 use tonic::{Code, Status};
 
+use super::bad_call::{CURSOR_MALFORMED, STATE_NOT_AN_OUTCOME};
 use super::cursor::{Kind, PlaceError, Places};
-use super::refusal::{self, CURSOR_MALFORMED, Refusal, STATE_NOT_AN_OUTCOME, unreadable};
+use super::refusal::{self, Refusal, unreadable};
 use super::status;
 use crate::enqueue::lane;
 use crate::pipeline::Pipeline;
