@@ -11,6 +11,8 @@ pub mod http_server;
 pub mod listeners;
 pub mod ops;
 
+mod key_files;
+mod lanes;
 mod running;
 mod start;
 mod store;

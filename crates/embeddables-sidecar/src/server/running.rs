@@ -1,12 +1,9 @@
 //! A sidecar that takes events: its listeners, and how it ends.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use ::http::StatusCode;
-use embeddables_core::ProjectId;
-use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tonic::server::NamedService;
@@ -14,13 +11,13 @@ use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 
 use super::connections::Accept;
+use super::lanes::Lanes;
 use super::listeners::{Addresses, Listeners};
 use super::start::StartError;
 use super::{grpc, http_server, ops};
 use crate::admin::AdminService;
 use crate::config::{AcceptedStatus, Config, Volume};
 use crate::dispatch::Stop;
-use crate::dispatch::board::LanePost;
 use crate::ingest::events_service::{EventsService, ServiceInfo};
 use crate::ingest::http::{self, DropIn};
 use crate::pipeline::Pipeline;
@@ -40,13 +37,7 @@ pub struct Running {
     pipeline: Arc<Pipeline>,
     /// Where the health of each service is told.
     health: Vec<(&'static str, HealthReporter)>,
-    lanes: JoinSet<usize>,
-    stop_lanes: watch::Sender<Stop>,
-    #[expect(
-        dead_code,
-        reason = "kept until lanes take them, so that commands wait instead of failing"
-    )]
-    posts: BTreeMap<ProjectId, LanePost>,
+    lanes: Lanes,
     servers: JoinSet<()>,
     stop_servers: CancellationToken,
     drain_timeout: Duration,
@@ -64,20 +55,12 @@ pub struct ShutdownReport {
 
 impl Running {
     /// A sidecar whose lanes run and whose listeners are bound, not served yet.
-    pub(super) fn new(
-        addresses: Addresses,
-        pipeline: Arc<Pipeline>,
-        (lanes, stop_lanes): (JoinSet<usize>, watch::Sender<Stop>),
-        posts: BTreeMap<ProjectId, LanePost>,
-        config: &Config,
-    ) -> Self {
+    pub(super) fn new(addresses: Addresses, pipeline: Arc<Pipeline>, lanes: Lanes, config: &Config) -> Self {
         Self {
             addresses,
             pipeline,
             health: Vec::new(),
             lanes,
-            stop_lanes,
-            posts,
             servers: JoinSet::new(),
             stop_servers: CancellationToken::new(),
             drain_timeout: config.shutdown.drain_timeout,
@@ -178,14 +161,17 @@ impl Running {
         } else {
             Stop::Finish
         };
-        self.stop_lanes.send_replace(stop);
+        self.lanes.stop.send_replace(stop);
         let mut cut_attempts = 0;
-        if tokio::time::timeout(self.drain_timeout, join(&mut self.lanes, &mut cut_attempts))
-            .await
-            .is_err()
+        if tokio::time::timeout(
+            self.drain_timeout,
+            join(&mut self.lanes.running, &mut cut_attempts),
+        )
+        .await
+        .is_err()
         {
-            self.stop_lanes.send_replace(Stop::Abandon);
-            if tokio::time::timeout(END_GRACE, join(&mut self.lanes, &mut cut_attempts))
+            self.lanes.stop.send_replace(Stop::Abandon);
+            if tokio::time::timeout(END_GRACE, join(&mut self.lanes.running, &mut cut_attempts))
                 .await
                 .is_err()
             {

@@ -1,29 +1,22 @@
 //! From a checked configuration to a running sidecar.
 
-use std::collections::HashMap;
-use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use embeddables_client::{Client, ClientConfig, Endpoint};
-use embeddables_core::{DoubleEncoding, ProjectId};
-use embeddables_queue::{Durability, OpenError, Store, UnixMillis};
+use embeddables_client::{Client, ClientConfig};
+use embeddables_core::DoubleEncoding;
+use embeddables_queue::{Durability, OpenError, Store};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::registry::Registry;
-use tokio::sync::watch;
-use tokio::task::JoinSet;
 
+use super::lanes;
 use super::listeners::{BindError, Listeners};
 use super::ops;
 use super::running::Running;
 use crate::admin::AdminService;
 use crate::clock::{Clock, SystemClock};
 use crate::config::Loaded;
-use crate::deliver;
 use crate::dispatch::board::Board;
-use crate::dispatch::schedule::Schedule;
-use crate::dispatch::{Lane, LaneSettings, Pulse, Stop};
-use crate::enqueue::lane;
 use crate::pipeline::{Pipeline, Rooms};
 use crate::settle::Feed;
 use crate::telemetry::books::BooksCollector;
@@ -84,7 +77,7 @@ impl Sidecar {
         let store = super::store::open(&loaded, &mut registry)?;
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::start());
         let feed = Arc::new(Feed::default());
-        let endpoints = endpoints(&loaded);
+        let endpoints = lanes::endpoints(&loaded);
         let (board, mut posts) = Board::new(loaded.projects.iter().map(|project| project.id.clone()));
 
         let pipeline = Arc::new(Pipeline::new(Rooms {
@@ -112,32 +105,29 @@ impl Sidecar {
             lost.clone(),
         );
         if config.delivery.enabled {
-            registry.register_collector(Box::new(LanesCollector::new(board.clone())));
+            registry.register_collector(Box::new(LanesCollector::new(board)));
         } else {
             // Nobody may wait for an answer of a lane that does not run.
             posts.clear();
         }
-        let (stop_lanes, stop) = watch::channel(Stop::Run);
-        let mut lanes = JoinSet::new();
-        let mut pulses = Vec::new();
-        if config.delivery.enabled {
-            for settings in lane_settings(&loaded, &endpoints, clock.steady(), &lost) {
-                pulses.push(settings.pulse.clone());
-                let deliver = deliver::stack(client.clone(), attempts.of_project(settings.name.as_str()));
-                let parts = (Arc::clone(&store), Arc::clone(&clock), Arc::clone(&feed));
-                let lane = Lane::new(settings, parts.0, deliver, parts.1, parts.2, rand::random());
-                lanes.spawn(lane.run(stop.clone()));
-            }
-        }
+        let shared = lanes::Shared {
+            store: Arc::clone(&store),
+            clock: Arc::clone(&clock),
+            feed,
+            client,
+            attempts,
+            lost,
+        };
+        let lanes = lanes::start(&loaded, &shared, &endpoints, posts);
         let ops = ops::Ops {
             pipeline: Arc::clone(&pipeline),
             registry: Arc::new(registry),
             books,
-            pulses,
+            pulses: lanes.pulses.clone(),
             clock,
         };
         let admin = AdminService::new(Arc::clone(&pipeline), config.delivery.enabled);
-        let mut running = Running::new(addresses, pipeline, (lanes, stop_lanes), posts, config);
+        let mut running = Running::new(addresses, pipeline, lanes, config);
         running.serve(listeners, config, ops, admin).await?;
         Ok(running)
     }
@@ -168,50 +158,6 @@ fn client(loaded: &Loaded) -> Result<Client, StartError> {
         pool_max_idle: usize::try_from(most_at_once).unwrap_or(usize::MAX),
         ..ClientConfig::default()
     })?)
-}
-
-fn endpoints(loaded: &Loaded) -> HashMap<ProjectId, Arc<Endpoint>> {
-    let endpoint = |project: &crate::config::ProjectSettings| {
-        Arc::new(Endpoint::new(
-            project.base_url.clone(),
-            project.id.clone(),
-            project.api_key.clone(),
-        ))
-    };
-    loaded
-        .projects
-        .iter()
-        .map(|project| (project.id.clone(), endpoint(project)))
-        .collect()
-}
-
-fn lane_settings(
-    loaded: &Loaded,
-    endpoints: &HashMap<ProjectId, Arc<Endpoint>>,
-    now: UnixMillis,
-    lost: &Counter,
-) -> Vec<LaneSettings> {
-    let delivery = &loaded.config.delivery;
-    let schedule = Arc::new(Schedule {
-        retry_min: delivery.retry_min,
-        retry_max: delivery.retry_max,
-        max_age: delivery.max_age,
-        entry_schedule: delivery.entry_schedule.clone(),
-    });
-    loaded
-        .projects
-        .iter()
-        .filter_map(|project| {
-            Some(LaneSettings {
-                name: lane(&project.id),
-                endpoint: Arc::clone(endpoints.get(&project.id)?),
-                max_in_flight: NonZeroUsize::try_from(project.max_in_flight).ok()?,
-                schedule: Arc::clone(&schedule),
-                pulse: Pulse::new(now),
-                lost: lost.clone(),
-            })
-        })
-        .collect()
 }
 
 fn double_encoding(rule: crate::config::DoubleEncoding) -> DoubleEncoding {
