@@ -40,8 +40,8 @@ pub use settings::{
 };
 pub use units::Rate;
 pub use values::{
-    AcceptedStatus, Ambiguity, Backend, DoubleEncoding, Durability, ListenAddress, LogFormat, Order, ProxyUrl,
-    Volume,
+    AcceptedStatus, Ambiguity, Backend, DoubleEncoding, Durability, ListenAddress, LogFormat, Order,
+    ProxyUrl, Volume,
 };
 
 use projects::Projects;

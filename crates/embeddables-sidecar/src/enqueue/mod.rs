@@ -116,6 +116,8 @@ fn refusal_of_record(refused: &Refused) -> Refusal {
     match refused {
         Refused::Conflict => Refusal::Conflict,
         Refused::Full { .. } => Refusal::QueueFull,
+        Refused::LaneFull { .. } => Refusal::ProjectFull,
+        Refused::DeadLettersFull { .. } => Refusal::DeadLettersFull,
         Refused::NotAlone => Refusal::NotAlone,
         // Lanes are the configured projects.
         _ => Refusal::ProjectNotConfigured,
