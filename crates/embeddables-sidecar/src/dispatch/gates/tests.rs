@@ -186,7 +186,6 @@ fn the_configured_rate_is_kept_however_much_upstream_serves() {
     let mut world = World::new(|settings| {
         settings.rate = Some("10/s".parse().expect("a rate"));
     });
-    });
     assert_eq!(world.max(), 1);
     world.attempt(&delivered());
     assert!(matches!(world.allowance(0), Allowance::None(Some(_))));
