@@ -83,10 +83,12 @@ impl Model {
     /// Whether a due time has passed, as far as the claims of the lane have told the time.
     fn is_over(&mut self, name: &LaneName, until: UnixMillis) -> bool {
         let running = self.running();
-        self.lane(name).last_now.is_some_and(|(now, then)| {
-            let since = i64::try_from(running.saturating_sub(then)).unwrap_or(i64::MAX);
-            until.0 <= now.0.saturating_add(since)
-        })
+        let last_now = self.lane(name).last_now;
+        until <= AT_ONCE
+            || last_now.is_some_and(|(now, then)| {
+                let since = i64::try_from(running.saturating_sub(then)).unwrap_or(i64::MAX);
+                until.0 <= now.0.saturating_add(since)
+            })
     }
 
     /// Takes a record out of the queue.

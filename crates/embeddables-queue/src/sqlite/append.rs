@@ -13,12 +13,13 @@ use super::codec::{Body, record_checksum, sql};
 use super::draft::{Draft, SizeBounds};
 use super::rows::{self, IdRow, Read};
 use super::trouble::Trouble;
-use crate::{Append, Appended, NewRecord, OutcomeKind, RECORD_OVERHEAD_BYTES, Refused, Sequence};
+use crate::{Append, Appended, NewRecord, OutcomeKind, RECORD_OVERHEAD_BYTES, Refused, Sequence, UnixMillis};
 
 /// What is written of a record, whether it is new or comes back from the dead letters.
 pub(super) struct Incoming<'a> {
     pub(super) lane: usize,
     pub(super) accept_time: i64,
+    pub(super) deadline: Option<UnixMillis>,
     pub(super) order_key: &'a [u8],
     pub(super) id: &'a str,
     pub(super) progress: &'a [u8],
@@ -197,6 +198,7 @@ impl Draft<'_> {
         let sequence = self.insert_record(&Incoming {
             lane,
             accept_time: record.accept_time.0,
+            deadline: record.deadline,
             order_key: &record.order_key,
             id: &record.id,
             progress: &[],
@@ -255,6 +257,9 @@ impl Draft<'_> {
                 incoming.progress,
                 body.payload,
             ])?;
+        if let Some(deadline) = incoming.deadline {
+            self.set_deadline(incoming.lane, sequence, deadline)?;
+        }
         self.effects.store.next_sequence += 1;
         self.effects.woken.insert(incoming.lane);
         let counters = self.counters(incoming.lane);

@@ -19,7 +19,7 @@ use super::rows::{self, Read, RecordRow};
 use super::state::{LeaseMark, Live, Reach};
 use super::trouble::Trouble;
 use crate::turns::{Bounds, Kinds};
-use crate::{Claim, Claimed, LaneName, Lease, Sequence, UnixMillis};
+use crate::{Claim, Claimed, Lease, Sequence, UnixMillis};
 
 /// Records that can be leased, by kind, each in its order: as many as fit and one more, if there are so many.
 struct Candidates {
@@ -29,7 +29,7 @@ struct Candidates {
 }
 
 /// Numbers and leases of one claim.
-struct Leasing {
+pub(super) struct Leasing {
     lane: usize,
     /// Claim number of what is to be tried; the next one is for what is not.
     claim: u64,
@@ -85,18 +85,8 @@ impl Draft<'_> {
         })
     }
 
-    /// Leases records whose deadline has passed.
-    pub(super) fn claim_expired(
-        &mut self,
-        name: &LaneName,
-        max: NonZeroUsize,
-        wall: UnixMillis,
-    ) -> Result<Claimed, Trouble> {
-        tracing::trace!(%name, max, wall = wall.0, "nothing has a deadline");
-        Ok(Claimed::default())
-    }
-
-    fn begin_leasing(&self, lane: usize, to_try: bool) -> Leasing {
+    /// Begins to lease; of what is not to be tried no mark is written.
+    pub(super) fn begin_leasing(&self, lane: usize, to_try: bool) -> Leasing {
         Leasing {
             lane,
             claim: self.effects.store.next_claim,
@@ -106,7 +96,8 @@ impl Draft<'_> {
         }
     }
 
-    fn end_leasing(&mut self, leasing: Leasing) -> Result<Vec<Lease>, Trouble> {
+    /// Writes the mark of what was leased.
+    pub(super) fn end_leasing(&mut self, leasing: Leasing) -> Result<Vec<Lease>, Trouble> {
         if !leasing.leases.is_empty() {
             self.effects.store.next_claim += 2;
         }
@@ -195,7 +186,7 @@ impl Draft<'_> {
             .union(added)
             .copied()
             .filter(|sequence| *sequence > after && *sequence <= up_to)
-            .filter(|sequence| !self.is_leased(*sequence) && !self.is_gone(*sequence))
+            .filter(|sequence| !self.is_leased(*sequence) && !self.is_quarantined(*sequence))
             .take(most)
             .collect();
         let mut statement = self.connection.prepare_cached(
@@ -248,8 +239,12 @@ impl Draft<'_> {
     }
 
     /// Leases one record, or puts it into quarantine.
-    fn lease(&mut self, leasing: &mut Leasing, sequence: u64) -> Result<(), Trouble> {
+    pub(super) fn lease(&mut self, leasing: &mut Leasing, sequence: u64) -> Result<(), Trouble> {
         let lane = leasing.lane;
+        if self.is_quarantined(sequence) {
+            // Found damaged when it was to take over from a head that is gone.
+            return Ok(());
+        }
         let row = rows::record_statement(self.connection)?
             .query_row([sql(sequence)], rows::record)
             .optional()?;
@@ -265,7 +260,7 @@ impl Draft<'_> {
         if row.due == 0 {
             *self.effects.leased_ready.entry(lane).or_default() += 1;
         }
-        let behind = false;
+        let behind = self.is_behind(lane, &row.order_key, sequence)?;
         let marked = leasing.to_try && !behind;
         let claim = leasing.claim + u64::from(!marked);
         self.effects.leased.insert(
@@ -296,7 +291,7 @@ impl Draft<'_> {
             sequence: Sequence(row.sequence),
             lane: self.state.lanes[lane].name.clone(),
             interrupted: self.state.is_interrupted(row.sequence, row.settled_claim)
-                && !self.is_gone(row.sequence),
+                && self.effects.closed.get(&row.sequence) != Some(&true),
             id: row.id,
             order_key: row.order_key,
             accept_time: UnixMillis(row.accept_time),

@@ -81,7 +81,7 @@ pub(super) fn commit(
     let changes = connection.total_changes();
     let mut draft = Draft::new(connection, state, terms.bounds, terms.durability, terms.running);
     let drafted = write(&mut draft, group, terms).and_then(|answers| {
-        let wrote = connection.total_changes() != changes;
+        let wrote = connection.total_changes() != changes || !draft.effects.lane_states.is_empty();
         if wrote {
             draft.write_books()?;
         } else {
@@ -129,10 +129,14 @@ pub(super) fn commit(
 
 fn write(draft: &mut Draft<'_>, group: &Group, terms: &Terms) -> Result<Answers, Trouble> {
     let mut answers = Answers::default();
+    if terms.scope == Scope::SettlementsOnly {
+        draft.let_go_budget = 0;
+    }
     for settlement in group.settles.iter().flat_map(|call| &call.settlements) {
         draft.settle(settlement)?;
     }
     draft.rewrite_marks()?;
+    draft.continue_openings()?;
     for call in &group.lane_states {
         answers
             .lane_states
@@ -153,11 +157,11 @@ fn write(draft: &mut Draft<'_>, group: &Group, terms: &Terms) -> Result<Answers,
         for call in &group.claims {
             answers.claims.push(draft.claim(&call.claim)?);
         }
-    }
-    for call in &group.expired {
-        answers
-            .expired
-            .push(draft.claim_expired(&call.lane, call.max, call.wall)?);
+        for call in &group.expired {
+            answers
+                .expired
+                .push(draft.claim_expired(&call.lane, call.max, call.wall)?);
+        }
     }
     answers.more_to_evict = draft.evict(terms.dedupe_window_millis, terms.dedupe_ids)?;
     Ok(answers)

@@ -9,6 +9,8 @@ use std::collections::btree_map::Entry;
 use rusqlite::{Connection, params};
 
 use super::codec::{OutcomeRow, claim_checksum, pack_sequences, sql};
+use super::gates::LET_GO_STEP;
+use super::lane_rows::{self, LaneStateRow};
 use super::rows;
 use super::state::{Effects, LaneCounters, LeaseMark, State};
 use super::trouble::Trouble;
@@ -30,6 +32,8 @@ pub(super) struct Draft<'a> {
     pub(super) bounds: SizeBounds,
     /// Durability that the commit will reach.
     pub(super) durability: Durability,
+    /// Followers that it may still make due.
+    pub(super) let_go_budget: usize,
     /// Claims of which a lease was given back, so that their mark must be rewritten.
     pub(super) marks_to_rewrite: Vec<u64>,
     /// Outcomes written by this draft.
@@ -71,6 +75,7 @@ impl<'a> Draft<'a> {
             effects,
             bounds,
             durability,
+            let_go_budget: LET_GO_STEP,
             marks_to_rewrite: Vec::new(),
             outcome_count: 0,
         }
@@ -106,6 +111,10 @@ impl<'a> Draft<'a> {
         let Some(lane) = self.configured_lane(name) else {
             return false;
         };
+        let known = self.effects.lane_states.get(&lane).map(|(known, _)| known);
+        if known.unwrap_or(&self.state.lanes[lane].state) == state {
+            return true;
+        }
         let mut clock = self
             .effects
             .lane_states
@@ -127,13 +136,22 @@ impl<'a> Draft<'a> {
 
     /// Whether a record is under a lease as of this draft.
     pub(super) fn is_leased(&self, sequence: u64) -> bool {
-        self.effects.leased.contains_key(&sequence)
-            || (self.state.leases.contains_key(&sequence) && !self.effects.closed.contains_key(&sequence))
+        self.lease_mark(sequence).is_some()
     }
 
-    /// Whether this draft has settled a record or put it into quarantine.
-    pub(super) fn is_gone(&self, sequence: u64) -> bool {
-        self.effects.closed.get(&sequence) == Some(&true)
+    /// Whether this draft has moved a record to quarantine.
+    pub(super) fn is_quarantined(&self, sequence: u64) -> bool {
+        self.effects.quarantined.contains(&sequence)
+    }
+
+    /// The lease of a record that is under one as of this draft.
+    pub(super) fn lease_mark(&self, sequence: u64) -> Option<&LeaseMark> {
+        self.effects.leased.get(&sequence).or_else(|| {
+            self.state
+                .leases
+                .get(&sequence)
+                .filter(|_| !self.effects.closed.contains_key(&sequence))
+        })
     }
 
     /// The lease of a record, if it is under that claim and this draft has not ended it.
@@ -273,9 +291,19 @@ impl<'a> Draft<'a> {
 
     /// Writes the numbers and the books that changed; the last step before the commit.
     pub(super) fn write_books(&self) -> Result<(), Trouble> {
-        for (lane, counters) in self.state.lanes.iter().zip(&self.effects.counters) {
+        for (index, (lane, counters)) in self.state.lanes.iter().zip(&self.effects.counters).enumerate() {
+            let changed = self.effects.lane_states.get(&index);
+            if changed.is_some()
+                || lane.counters.dead_lettered != counters.dead_lettered
+                || lane.counters.dead_letter_bytes != counters.dead_letter_bytes
+            {
+                let (state, clock) =
+                    changed.map_or((&lane.state, lane.clock), |(state, clock)| (state, *clock));
+                let row = LaneStateRow::of(state, clock, counters);
+                lane_rows::write_lane_state(self.connection, lane.number, &row)?;
+            }
             if lane.counters != *counters {
-                rows::write_lane(self.connection, lane.number, lane.name.as_str(), counters)?;
+                lane_rows::write_lane(self.connection, lane.number, lane.name.as_str(), counters)?;
             }
         }
         rows::write_store(self.connection, &self.effects.store)?;

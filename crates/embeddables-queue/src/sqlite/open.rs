@@ -247,7 +247,8 @@ fn prepare(
         tracing::warn!(%format, "one of the two copies of the format was damaged and is repaired");
         format.write(connection)?;
     }
-    report.format = migrate::migrate(connection, format, migrate::STEPS)?.to_string();
+    let format = migrate::migrate(connection, format, migrate::STEPS)?;
+    report.format = migrate::add_missing(connection, format)?.to_string();
     connection.execute_batch("BEGIN IMMEDIATE")?;
     let loaded = (|| -> Result<Loaded, Trouble> {
         let mut loaded = load::load(connection, config, newest)?;
@@ -366,6 +367,7 @@ fn start(
         log_limit_pages: i32::try_from(log_limit / PAGE_BYTES).unwrap_or(i32::MAX),
         health: Health::Good,
         more_to_evict: state.oldest_outcome.is_some(),
+        more_to_let_go: state.has_openings,
         more_to_vacuum: true,
         hook,
         state,

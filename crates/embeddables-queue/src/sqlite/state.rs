@@ -120,6 +120,10 @@ pub(super) struct Lane {
     pub(super) ready: Arc<Notify>,
     pub(super) state: LaneState,
     pub(super) clock: LaneClock,
+    /// Whether it may have heads or followers.
+    pub(super) has_gates: bool,
+    /// Whether any of its records may have a deadline.
+    pub(super) has_deadlines: bool,
     pub(super) reach: Reach,
     /// Never-settled records that claims have passed and whose lease was given back.
     pub(super) released: BTreeSet<u64>,
@@ -161,6 +165,8 @@ pub(super) struct State {
     pub(super) old_claims: HashMap<u64, u64>,
     /// Oldest outcome kept and when it was written, in running time; `None` where there is none.
     pub(super) oldest_outcome: Option<(u64, u64)>,
+    /// Whether followers of any key are being let go.
+    pub(super) has_openings: bool,
 }
 
 /// What a committed draft changed.
@@ -171,6 +177,11 @@ pub(super) struct Effects {
     pub(super) reasons: BTreeMap<(usize, Box<str>), u64>,
     pub(super) reaches: HashMap<usize, Reach>,
     pub(super) lane_states: HashMap<usize, (LaneState, LaneClock)>,
+    pub(super) has_gates: HashMap<usize, bool>,
+    pub(super) has_deadlines: HashMap<usize, bool>,
+    pub(super) has_openings: Option<bool>,
+    /// Records that were moved to quarantine.
+    pub(super) quarantined: HashSet<u64>,
     pub(super) released: BTreeMap<usize, BTreeSet<u64>>,
     pub(super) leased: HashMap<u64, LeaseMark>,
     /// By how much the number of leased never-settled records changed.
@@ -253,6 +264,13 @@ impl State {
             self.lanes[lane].state = state;
             self.lanes[lane].clock = clock;
         }
+        for (lane, has_gates) in effects.has_gates {
+            self.lanes[lane].has_gates = has_gates;
+        }
+        for (lane, has_deadlines) in effects.has_deadlines {
+            self.lanes[lane].has_deadlines = has_deadlines;
+        }
+        self.has_openings = effects.has_openings.unwrap_or(self.has_openings);
         for (lane, change) in effects.leased_ready {
             self.lanes[lane].leased_ready += change;
         }
@@ -260,19 +278,18 @@ impl State {
             self.lanes[lane].last_now = Some(seen);
         }
         for (sequence, settled) in effects.closed {
-            let lease = self.leases.remove(&sequence);
+            self.leases.remove(&sequence);
             if settled {
                 self.interrupted.remove(&sequence);
-                if lease.is_none() {
-                    // Quarantined: nothing leads to it any more.
-                    for lane in &mut self.lanes {
-                        lane.released.remove(&sequence);
-                    }
-                }
             }
         }
         for (lane, sequences) in effects.released {
             self.lanes[lane].released.extend(sequences);
+        }
+        for sequence in effects.quarantined {
+            for lane in &mut self.lanes {
+                lane.released.remove(&sequence);
+            }
         }
         for (sequence, mark) in effects.leased {
             self.lanes[mark.lane].released.remove(&sequence);

@@ -20,9 +20,12 @@ use super::commit::{self, Answers, CommitHook, Committed, Failure, Scope, Terms}
 use super::config::CommitObserver;
 use super::connection;
 use super::intake::{Gathered, Intake};
+use super::lane_rows::{self, LaneStateRow};
+use super::load;
 use super::mark::{Mark, MarkKeeper};
 use super::open;
 use super::rebuild;
+use super::recount;
 use super::reserve::Reserve;
 use super::rows;
 use super::salvage;
@@ -77,6 +80,7 @@ pub(super) struct Writer {
     pub(super) log_limit_pages: i32,
     pub(super) health: Health,
     pub(super) more_to_evict: bool,
+    pub(super) more_to_let_go: bool,
     pub(super) more_to_vacuum: bool,
     pub(super) hook: Option<CommitHook>,
     pub(super) on_commit: Option<CommitObserver>,
@@ -89,7 +93,12 @@ impl Writer {
     /// Serves calls until closed or until every handle is gone.
     pub(super) fn run(mut self) {
         loop {
-            let patience = self.has_chores().then_some(CHORE_INTERVAL);
+            let patience = if self.more_to_let_go && matches!(self.health, Health::Good) {
+                // Whoever was held back waits for it.
+                Some(Duration::ZERO)
+            } else {
+                self.has_chores().then_some(CHORE_INTERVAL)
+            };
             match self.intake.gather(patience) {
                 Gathered::Group(mut group) => {
                     let closes = std::mem::take(&mut group.closes);
@@ -220,6 +229,7 @@ impl Writer {
         };
         self.state.apply(effects);
         self.more_to_evict = answers.more_to_evict;
+        self.more_to_let_go = self.state.has_openings;
         if wrote {
             if let Some(observer) = &self.on_commit {
                 observer.observe(begun.elapsed());
@@ -419,22 +429,32 @@ impl Writer {
         store.next_outcome = store.next_outcome.max(found.next_outcome);
         store.doubt_sequence = store.doubt_sequence.max(found.doubt_sequence);
         store.doubt_claim = store.doubt_claim.max(found.doubt_claim);
-        let lanes = rows::lanes(connection)?;
+        let lanes = lane_rows::lanes(connection)?;
+        self.state.has_openings = load::has_openings(connection)?;
         for lane in &mut self.state.lanes {
             let row = lanes
                 .iter()
                 .find(|(number, name, _)| *number == lane.number && name == lane.name.as_str());
-            if let Some((_, _, Some(counters))) = row {
-                lane.counters = *counters;
-            } else {
-                rows::write_lane(
-                    connection,
-                    lane.number,
-                    lane.name.as_str(),
-                    &LaneCounters::default(),
-                )?;
-                lane.counters = LaneCounters::default();
+            lane.counters = match row {
+                Some((_, _, Some(counters))) => *counters,
+                _ => {
+                    let none = LaneCounters::default();
+                    lane_rows::write_lane(connection, lane.number, lane.name.as_str(), &none)?;
+                    none
+                }
+            };
+            let row = lane_rows::lane_state(connection, lane.number)?;
+            lane.counters.dead_letter_bytes = row.dead_letter_bytes;
+            if row.dead_letters != lane.counters.dead_lettered
+                || row.state() != lane.state
+                || row.clock != lane.clock
+            {
+                // Its state is known here, whatever became of the row.
+                lane.counters.dead_letter_bytes = recount::dead_letter_bytes(connection, lane.number)?;
+                let row = LaneStateRow::of(&lane.state, lane.clock, &lane.counters);
+                lane_rows::write_lane_state(connection, lane.number, &row)?;
             }
+            load::review_flags(connection, lane)?;
             // Which records are left is for the claims to find out again.
             lane.reach = Reach::default();
             lane.released.clear();
@@ -458,6 +478,7 @@ impl Writer {
 
     fn has_chores(&self) -> bool {
         self.more_to_evict
+            || self.more_to_let_go
             || self.more_to_vacuum
             || self.reserve.is_released()
             || matches!(self.health, Health::Suspect { .. })
@@ -473,6 +494,12 @@ impl Writer {
         {
             self.more_to_evict = false;
             self.after_failed_chore(failure.trouble, "old ids could not be forgotten");
+        }
+        if self.more_to_let_go
+            && let Err(failure) = self.attempt(&Group::default(), Scope::WithoutAppends)
+        {
+            self.more_to_let_go = false;
+            self.after_failed_chore(failure.trouble, "followers could not be let go");
         }
         if self.more_to_vacuum {
             match self.vacuum_step() {

@@ -3,8 +3,8 @@
 use std::path::Path;
 use std::process::Command;
 
-use super::{check_balance, claim, lane, open_store, settlement};
-use crate::{Append, AppendError, Durability, NewRecord, Queue as _, UnixMillis};
+use super::{check_balance, claim, open_store, settlement};
+use crate::{Append, AppendError, Durability, NewRecord, Queue as _};
 
 /// A mounted file system of 4 MiB; `None` without the right to mount.
 struct SmallDisk(tempfile::TempDir);
