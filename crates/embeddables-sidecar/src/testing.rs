@@ -5,7 +5,7 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use embeddables_client::{ApiKey, BaseUrl, Client, ClientConfig, Endpoint};
-use embeddables_core::{DoubleEncoding, Event, Identifier, IdentifierValue, ProjectId, Properties};
+use embeddables_core::{Rules, Event, Identifier, IdentifierValue, ProjectId, Properties};
 use embeddables_queue::memory::{MemoryConfig, MemoryQueue};
 use embeddables_queue::{Claim, Disposition, Durability, Lease, Settlement, Store, UnixMillis};
 
@@ -59,7 +59,7 @@ impl Bench {
             .collect();
         let pipeline = Arc::new(Pipeline::new(Rooms {
             store: Arc::clone(&store),
-            validator: Validator::new(None, DoubleEncoding::Refuse),
+            validator: Validator::new(None, Rules::default()),
             clock: Arc::new(SystemClock::start()),
             feed: Arc::clone(&feed),
             board: board.clone(),

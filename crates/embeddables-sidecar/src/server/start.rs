@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use embeddables_client::{Client, ClientConfig};
-use embeddables_core::DoubleEncoding;
+use embeddables_core::{DoubleEncoding, Rules};
 use embeddables_queue::{Durability, OpenError, Store};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::registry::Registry;
@@ -15,7 +15,7 @@ use super::ops;
 use super::running::Running;
 use crate::admin::AdminService;
 use crate::clock::{Clock, SystemClock};
-use crate::config::Loaded;
+use crate::config::{self, Config, Loaded};
 use crate::dispatch::board::Board;
 use crate::pipeline::{Pipeline, Rooms};
 use crate::settle::Feed;
@@ -84,7 +84,7 @@ impl Sidecar {
             store: Arc::clone(&store),
             validator: Validator::new(
                 loaded.default_project.clone(),
-                double_encoding(config.validation.double_encoding),
+                rules(config),
             ),
             clock: Arc::clone(&clock),
             feed: Arc::clone(&feed),
@@ -160,11 +160,15 @@ fn client(loaded: &Loaded) -> Result<Client, StartError> {
     })?)
 }
 
-fn double_encoding(rule: crate::config::DoubleEncoding) -> DoubleEncoding {
-    match rule {
-        crate::config::DoubleEncoding::Refuse => DoubleEncoding::Refuse,
-        crate::config::DoubleEncoding::Unwrap => DoubleEncoding::Unwrap,
-        crate::config::DoubleEncoding::Allow => DoubleEncoding::Allow,
+/// What is checked of events, and what is stamped into them.
+fn rules(config: &Config) -> Rules {
+    Rules {
+        double_encoding: match config.validation.double_encoding {
+            config::DoubleEncoding::Refuse => DoubleEncoding::Refuse,
+            config::DoubleEncoding::Unwrap => DoubleEncoding::Unwrap,
+            config::DoubleEncoding::Allow => DoubleEncoding::Allow,
+        },
+        stamp_event_id: config.delivery.stamp_event_id.clone(),
     }
 }
 

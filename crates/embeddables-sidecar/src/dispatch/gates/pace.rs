@@ -219,7 +219,7 @@ mod tests {
 
     #[test]
     fn what_upstream_admits_is_reached_and_hardly_exceeded() {
-        for (rate, burst) in [(200.0, 20.0), (200.0, 1.0), (200.0, 200.0), (1_500.0, 150.0), (20.0, 5.0)] {
+        for (rate, burst) in [(200.0, 20.0), (200.0, 3.0), (200.0, 200.0), (1_500.0, 150.0), (20.0, 5.0)] {
             let time = Duration::from_secs(120);
             let (admitted, refused) = send(&mut Bucket::new(rate, burst), Duration::from_secs(10), time);
             let reached = f64::from(admitted) / (rate * time.as_secs_f64());
