@@ -4,7 +4,8 @@
 //! Each seed draws a scenario ([`plan`]), plays it ([`world`]) and checks after every step what must hold ([`oracle`]). A failing
 //! seed says how to replay it. That the simulation finds bugs is proven by planted ones ([`planted`]).
 //!
-//! `SIMULATION_SEEDS` sets how many seeds are played, `SIMULATION_FIRST_SEED` the first of them.
+//! `SIMULATION_SEEDS` sets how many seeds are played, `SIMULATION_FIRST_SEED` the first of them. One seed alone, where it fails,
+//! shows its plan and all that happened.
 
 mod clock;
 mod oracle;
@@ -61,6 +62,10 @@ fn every_seed_keeps_what_is_promised() {
     let first = setting("SIMULATION_FIRST_SEED", 0);
     let count = setting("SIMULATION_SEEDS", SEEDS);
     if let Some((seed, violation)) = first_violation(first..first + count, None) {
+        if count == 1 {
+            println!("{:#?}", plan::Plan::draw(seed));
+            world::trace(seed).iter().for_each(|line| println!("{line}"));
+        }
         panic!(
             "seed {seed}: {violation}\nreplay it with: SIMULATION_FIRST_SEED={seed} SIMULATION_SEEDS=1 cargo test -p \
              embeddables-sidecar --test simulation every_seed"

@@ -19,7 +19,7 @@ use embeddables_core::{Attempt, Fate, Verdict};
 use embeddables_queue::{LaneName, Lease, OrderKey, Sequence, UnixMillis};
 use tokio::time::Instant;
 
-use crate::clock::{Wall, millis};
+use crate::clock::Wall;
 use crate::plan::{EventPlan, LanePlan, Plan};
 
 /// What was answered to a request.
@@ -92,8 +92,8 @@ struct LaneTruth {
     key_upstream: usize,
     events: BTreeMap<String, EventTruth>,
     in_flight: BTreeMap<u64, InFlight>,
-    /// Upstream asked to wait until then.
-    paused_until: Option<Instant>,
+    /// When upstream asked to wait, and until when.
+    paused: Option<(Instant, Instant)>,
     /// Failures in a row of attempts begun since upstream last served one, and when there were enough of them.
     failures: u32,
     broken_since: Option<Instant>,
@@ -133,7 +133,7 @@ impl Oracle {
             key_upstream: 0,
             events: BTreeMap::new(),
             in_flight: BTreeMap::new(),
-            paused_until: None,
+            paused: None,
             failures: 0,
             broken_since: None,
             served_at: begin,
@@ -276,7 +276,7 @@ impl Oracle {
             lane.known.clear();
             lane.begun.clear();
             // What a lane had not written down yet it may learn again.
-            lane.paused_until = None;
+            lane.paused = None;
             lane.failures = 0;
             lane.broken_since = None;
             lane.rejected = None;
@@ -295,7 +295,7 @@ impl Oracle {
             if let Some((_, until)) = &mut lane.operator {
                 *until = now;
             }
-            lane.paused_until = None;
+            lane.paused = None;
             lane.failures = 0;
             lane.broken_since = None;
             lane.rejected = None;
@@ -314,11 +314,6 @@ impl Oracle {
 
     fn wall_now(&self) -> UnixMillis {
         self.wall.now()
-    }
-
-    /// Since the begin, in milliseconds.
-    pub(crate) fn elapsed_ms(&self) -> i64 {
-        millis(self.begin.elapsed())
     }
 }
 

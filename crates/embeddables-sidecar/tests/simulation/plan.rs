@@ -123,7 +123,7 @@ impl LanePlan {
         let clean = lane == 0 && random.random_bool(0.5);
         let ordered = !clean && random.random_bool(0.35);
         let users: Vec<User> = (0..random.random_range(1..=5))
-            .map(|_| User::draw(clean, ordered, random))
+            .map(|_| User::draw(clean, random))
             .collect();
         let events = events(lane, users.len(), clean, random);
         let windows = if clean { Vec::new() } else { windows(random) };
@@ -163,12 +163,11 @@ impl LanePlan {
 }
 
 impl User {
-    fn draw(clean: bool, ordered: bool, random: &mut SmallRng) -> Self {
+    fn draw(clean: bool, random: &mut SmallRng) -> Self {
         let appears = match random.random_range(0..10) {
             _ if clean => Some(Duration::ZERO),
             0 | 1 => Some(seconds(random, 1..=1_200)),
-            // In an ordered lane each event of a user that never appears waits out the schedule after the one before it.
-            2 if !ordered => None,
+            2 => None,
             _ => Some(Duration::ZERO),
         };
         Self { appears }

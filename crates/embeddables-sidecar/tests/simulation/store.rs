@@ -292,10 +292,6 @@ impl Ledger for SimStore {
         self.inner.newest_outcome()
     }
 
-    fn latest_now(&self) -> UnixMillis {
-        self.inner.latest_now()
-    }
-
     async fn backlog(&self, lane: &LaneName, up_to: Sequence) -> Result<Backlog, ReadError> {
         self.inner.backlog(lane, up_to).await
     }

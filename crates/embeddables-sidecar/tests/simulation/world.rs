@@ -13,7 +13,7 @@ use embeddables_queue::{Append, Durability, LaneName, Ledger as _, Queue as _, S
 use embeddables_sidecar::clock::Clock;
 use embeddables_sidecar::dispatch::board::Board;
 use embeddables_sidecar::dispatch::schedule::Schedule;
-use embeddables_sidecar::dispatch::{GateSettings, Lane, LaneParts, LaneSettings, ProbeIntervals, Pulse, Stop};
+use embeddables_sidecar::dispatch::{latest_steady, GateSettings, Lane, LaneParts, LaneSettings, ProbeIntervals, Pulse, Stop};
 use embeddables_sidecar::enqueue::Enqueuer;
 use embeddables_sidecar::settle::rules::{Ambiguity, Policy};
 use embeddables_sidecar::validate::Checked;
@@ -247,10 +247,10 @@ impl World {
     }
 
     fn start(&self, number: u32, former: Option<&SimStore>) -> Life {
-        let names = (0..self.plan.lanes.len()).map(lane_name).collect();
+        let names: Vec<_> = (0..self.plan.lanes.len()).map(lane_name).collect();
         let config = MemoryConfig {
             clock: Running::start(),
-            ..MemoryConfig::new(names)
+            ..MemoryConfig::new(names.clone())
         };
         let inner = match former {
             None => MemoryQueue::new(config),
@@ -258,7 +258,7 @@ impl World {
         };
         let seed = self.seed.wrapping_mul(31).wrapping_add(u64::from(number));
         let store = SimStore::new(seed, inner, Arc::clone(&self.oracle), self.planted, former);
-        let clock = Arc::new(LifeClock::start(&self.wall, store.latest_now()));
+        let clock = Arc::new(LifeClock::start(&self.wall, latest_steady(&*store, &names)));
         let (board, mut posts) = Board::new((0..self.plan.lanes.len()).map(project));
         let (stop, stopped) = watch::channel(Stop::Run);
         let mut life = Life {

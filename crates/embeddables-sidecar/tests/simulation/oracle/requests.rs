@@ -90,7 +90,11 @@ impl Oracle {
         if truth.in_flight.len() >= plan.max_in_flight {
             return Some(format!("more than {} at once", plan.max_in_flight));
         }
-        if let Some(until) = truth.paused_until.filter(|until| *until > now) {
+        // What begins in the same instant as the answer came did not know of it.
+        if let Some((asked, until)) = truth.paused
+            && asked < now
+            && now < until
+        {
             return Some(format!("sent {:?} before upstream's Retry-After is over", until - now));
         }
         if let Some(since) = truth.broken_since
@@ -118,7 +122,8 @@ impl Oracle {
         }
         if let Some(rate) = plan.rate_per_second {
             let lately = truth.begun.iter().filter(|begun| now - **begun < Duration::from_secs(1)).count();
-            let most = rate + (rate / 10).max(1) + 1;
+            // A burst in the bucket and one in hand.
+            let most = rate + 2 * (rate / 10).max(1) + 1;
             if lately >= usize::try_from(most).expect("few") {
                 return Some(format!("more than {rate} a second"));
             }
@@ -171,11 +176,13 @@ impl Oracle {
             }
         }
         if let Some(time) = answered.retry_after {
-            let until = now + time;
-            truth.paused_until = Some(truth.paused_until.map_or(until, |known| known.max(until)));
+            let known = truth.paused.map_or(now, |(_, until)| until);
+            truth.paused = Some((now, known.max(now + time)));
         }
         if answered.key_rejected {
-            truth.rejected = Some((request.key, now));
+            // Others that were under way say nothing new.
+            let known = truth.rejected.filter(|(key, _)| *key == request.key);
+            truth.rejected = known.or(Some((request.key, now)));
         } else if truth.rejected.is_some_and(|(key, _)| key == request.key) && (answered.delivered || answered.not_found)
         {
             truth.rejected = None;
