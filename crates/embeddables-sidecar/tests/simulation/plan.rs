@@ -125,12 +125,18 @@ impl LanePlan {
         let users: Vec<User> = (0..random.random_range(1..=5))
             .map(|_| User::draw(clean, random))
             .collect();
-        let events = events(lane, users.len(), clean, random);
+        let mut events = events(lane, users.len(), clean, random);
         let windows = if clean { Vec::new() } else { windows(random) };
         let rotation = (!clean && random.random_bool(0.3)).then(|| {
             let at = seconds(random, 60..=1_000);
+            if random.random_bool(0.5) {
+                // While requests with the old key are under way.
+                add_burst(lane, at, users.len(), &mut events, random);
+                return (at, at + Duration::from_millis(random.random_range(5..80)));
+            }
             (at, (at + seconds(random, 0..=300)).saturating_sub(Duration::from_secs(60)))
         });
+        events.sort_by_key(|event| event.at);
         let operator = (!clean && random.random_bool(0.2)).then(|| {
             let from = seconds(random, 1..=1_000);
             (from, from + seconds(random, 1..=190))
@@ -197,8 +203,21 @@ fn events(lane: usize, users: usize, clean: bool, random: &mut SmallRng) -> Vec<
             });
         }
     }
-    events.sort_by_key(|event| event.at);
     events
+}
+
+/// Good events at one moment.
+fn add_burst(lane: usize, at: Duration, users: usize, events: &mut Vec<EventPlan>, random: &mut SmallRng) {
+    for _ in 0..5 {
+        events.push(EventPlan {
+            id: format!("e{lane}-{}", events.len()),
+            user: random.random_range(0..users),
+            at,
+            bad: false,
+            deliver_within: None,
+            repeat_after: None,
+        });
+    }
 }
 
 fn windows(random: &mut SmallRng) -> Vec<Window> {

@@ -187,6 +187,7 @@ impl World {
             Action::KeyUpstream(lane) => self.oracle.rekeyed_upstream(lane),
             Action::KeyFile(lane) => {
                 self.keys[lane] = 1;
+                self.oracle.rekeyed(lane);
                 if self.planted != Some(Planted::OldKeyHolds) {
                     life.endpoints[lane].send_replace(endpoint(lane, 1));
                 }
@@ -260,6 +261,7 @@ impl World {
         let store = SimStore::new(seed, inner, Arc::clone(&self.oracle), self.planted, former);
         let clock = Arc::new(LifeClock::start(&self.wall, latest_steady(&*store, &names)));
         let (board, mut posts) = Board::new((0..self.plan.lanes.len()).map(project));
+        self.oracle.watch(board.clone());
         let (stop, stopped) = watch::channel(Stop::Run);
         let mut life = Life {
             store: Arc::clone(&store),

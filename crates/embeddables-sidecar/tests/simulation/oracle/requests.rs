@@ -1,5 +1,6 @@
 //! What must hold when a request begins, and what its answer means for the next ones.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use embeddables_core::{Fate, ValidEvent};
@@ -152,7 +153,7 @@ impl Oracle {
     }
 
     /// A request was answered.
-    pub(crate) fn answered(&self, (lane, number): (usize, u64), answered: &Answered) {
+    pub(crate) fn answered(self: &Arc<Self>, (lane, number): (usize, u64), answered: &Answered) {
         let mut inner = self.inner();
         let now = Instant::now();
         let truth = &mut inner.lanes[lane];
@@ -180,6 +181,15 @@ impl Oracle {
             truth.paused = Some((now, known.max(now + time)));
         }
         if answered.key_rejected {
+            truth.refused_keys.insert(request.key);
+            if truth.key_in_file != request.key {
+                // What another key was held for is lifted by then.
+                let oracle = Arc::clone(self);
+                tokio::spawn(async move {
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                    oracle.check_hold(lane);
+                });
+            }
             // Others that were under way say nothing new.
             let known = truth.rejected.filter(|(key, _)| *key == request.key);
             truth.rejected = known.or(Some((request.key, now)));
