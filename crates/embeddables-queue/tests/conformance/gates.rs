@@ -205,6 +205,58 @@ pub(crate) async fn very_many_followers_are_all_let_go<B: Backend>(backend: B) {
     );
 }
 
+pub(crate) async fn very_many_keys_may_have_heads<B: Backend>(backend: B) {
+    // More than a store need remember in memory, also of deadlines.
+    const COUNT: u16 = 1_100;
+    let store = backend.open();
+    let keyed = |name: &str, number: u16| {
+        let mut order_key = [1; 16];
+        order_key[..2].copy_from_slice(&number.to_be_bytes());
+        NewRecord {
+            order_key,
+            deadline: Some(UnixMillis(i64::from(number))),
+            ..record("a", &format!("{name}{number:04}"), "x")
+        }
+    };
+    let heads = (0..COUNT).map(|number| keyed("head", number)).collect();
+    assert!(try_append(&*store, heads).await.iter().all(Result::is_ok));
+    let claimed = claim(&*store, usize::from(COUNT), 1).await;
+    let leading = claimed
+        .leases
+        .iter()
+        .map(|lease| settlement(lease, wait(100), Gate::Lead));
+    store.settle(leading.collect()).await.unwrap();
+    let others = (0..COUNT).map(|number| keyed("other", number)).collect();
+    assert!(try_append(&*store, others).await.iter().all(Result::is_ok));
+    backend.kill(store);
+    let store = backend.open();
+    let behind = claim(&*store, usize::from(COUNT), 1).await;
+    assert!(behind.leases.iter().all(|lease| lease.behind));
+    let following = behind
+        .leases
+        .iter()
+        .map(|lease| settlement(lease, wait(100), FOLLOW));
+    store.settle(following.collect()).await.unwrap();
+    for name in ["head", "other"] {
+        let free = claim(&*store, usize::from(COUNT), 100).await;
+        let free: Vec<_> = free.leases.iter().filter(|lease| !lease.behind).collect();
+        assert!(free.len() == usize::from(COUNT) && free.iter().all(|lease| lease.id.starts_with(name)));
+        let leaving = free
+            .iter()
+            .map(|lease| settlement(lease, delivered(2), Gate::Pass));
+        store.settle(leaving.collect()).await.unwrap();
+    }
+    let most = std::num::NonZeroUsize::MAX;
+    let late = store
+        .claim_expired(&lane("a"), most, UnixMillis(9_999))
+        .await
+        .unwrap();
+    assert!(late.leases.is_empty() && late.next_due.is_none());
+    append(&*store, &["last"]).await;
+    assert_eq!(flags(&claim(&*store, 9, 100).await.leases), [("last", false)]);
+    check_balance(&store.books());
+}
+
 pub(crate) async fn a_second_leader_follows_the_first<B: Backend>(backend: B) {
     let store = backend.open();
     append(&*store, &["1", "2"]).await;

@@ -81,6 +81,7 @@ conformance! {
         an_open_key_lets_everybody_go_whoever_opened_it,
         a_record_that_opens_and_waits_keeps_its_own_time,
         very_many_followers_are_all_let_go,
+        very_many_keys_may_have_heads,
         a_second_leader_follows_the_first,
         a_record_may_follow_one_that_is_under_a_lease,
         with_nobody_to_follow_a_record_is_due_at_once,
