@@ -9,7 +9,22 @@ mod streams;
 
 mod backlog;
 mod outcomes;
+mod upstream_answers;
+mod upstream_cuts;
+mod upstream_down;
 mod upstream_tls;
+
+mod ambiguity;
+mod flow;
+mod holds;
+mod keys;
+mod order;
+mod parking;
+mod retry_after;
+
+mod deliver_before;
+mod waits;
+mod watching;
 
 mod crash;
 mod disk_full;

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use embeddables_proto::events::v1::{EventStatus, PublishOptions, State};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -62,6 +63,74 @@ impl Stage {
     /// A client over TCP of the sidecar's present life.
     pub fn client(&self) -> Client {
         calls::client(&self.sidecar)
+    }
+
+    /// Publishes an event, which must be taken.
+    ///
+    /// # Panics
+    /// Where it is not.
+    pub async fn publish(&self, event: &TestEvent) -> EventStatus {
+        let published = calls::publish(&self.client(), event.to_proto()).await;
+        published.unwrap_or_else(|status| panic!("{} was not taken: {status:?}", event.id))
+    }
+
+    /// Publishes an event with options; it must be taken.
+    ///
+    /// # Panics
+    /// Where it is not.
+    pub async fn publish_with(&self, event: &TestEvent, options: PublishOptions) -> EventStatus {
+        let published = calls::publish_with(&self.client(), event.to_proto(), options).await;
+        published.unwrap_or_else(|status| panic!("{} was not taken: {status:?}", event.id))
+    }
+
+    /// Publishes many events in one call; each must be taken.
+    ///
+    /// # Panics
+    /// Where one is not.
+    pub async fn publish_all<'e>(&self, events: impl IntoIterator<Item = &'e TestEvent>) {
+        let protos = events.into_iter().map(TestEvent::to_proto).collect();
+        let results = calls::publish_batch(&self.client(), protos).await;
+        for result in results.expect("a batch of good events") {
+            calls::taken(result);
+        }
+    }
+
+    /// What is told of an event now.
+    ///
+    /// # Panics
+    /// Where it is unknown.
+    pub async fn status(&self, event: &TestEvent) -> EventStatus {
+        let status = calls::get_in(&self.client(), &event.project, &event.id).await;
+        status.unwrap_or_else(|status| panic!("{} is unknown: {status:?}", event.id))
+    }
+
+    /// Waits until an event is in `state`.
+    ///
+    /// # Panics
+    /// Where that takes too long.
+    pub async fn await_state(&self, event: &TestEvent, state: State) -> EventStatus {
+        let is_there = |status: &EventStatus| status.state() == state;
+        let (client, what) = (self.client(), state.as_str_name());
+        calls::await_status(&client, &event.project, &event.id, what, wait::SOON, is_there).await
+    }
+
+    /// Waits until an event is in `state` for `reason`.
+    ///
+    /// # Panics
+    /// Where that takes too long.
+    pub async fn await_reason(&self, event: &TestEvent, state: State, reason: &str) -> EventStatus {
+        let is_there = |status: &EventStatus| status.state() == state && status.reason == reason;
+        let (client, what) = (self.client(), format!("{} for {reason}", state.as_str_name()));
+        calls::await_status(&client, &event.project, &event.id, &what, wait::SOON, is_there).await
+    }
+
+    /// Ends the sidecar with SIGKILL and starts it again on the same directory.
+    ///
+    /// # Panics
+    /// Where the new one does not become ready.
+    pub async fn kill_and_restart(&mut self) {
+        self.sidecar.kill_nine().await;
+        self.restart().await;
     }
 
     /// Starts the sidecar again on the same directory; its former life must have ended.
