@@ -11,7 +11,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-changed={}", root.display());
     let files = protox::compile(
         [
-            "embeddables/events/v1/event.proto",
+            "embeddables/admin/v1/admin_service.proto",
             "embeddables/events/v1/events_service.proto",
         ],
         [&root],

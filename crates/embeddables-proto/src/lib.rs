@@ -1,7 +1,15 @@
-//! Generated code of `embeddables.events.v1` and its descriptor set. Nothing here is written by hand.
+//! Generated code of `embeddables.events.v1` and `embeddables.admin.v1`, and their descriptor set. Nothing here is written by hand.
 #![allow(missing_docs, reason = "generated: google.protobuf comments are not ours")]
 #![allow(clippy::all, reason = "generated")]
 #![allow(clippy::allow_attributes_without_reason, reason = "generated")]
+
+/// Package `embeddables.admin`.
+pub mod admin {
+    /// Package `embeddables.admin.v1`.
+    pub mod v1 {
+        tonic::include_proto!("embeddables.admin.v1");
+    }
+}
 
 /// Package `embeddables.events`.
 pub mod events {

@@ -15,6 +15,7 @@ mod projects;
 mod provenance;
 mod reference;
 mod report;
+mod section;
 mod settings;
 mod sources;
 pub mod units;
@@ -32,12 +33,15 @@ pub use projects::ProjectSettings;
 pub use provenance::{Provenance, Source};
 pub use reference::{reference_json, reference_toml};
 pub use report::{report_json, report_toml};
+pub use section::{Field, Section};
 pub use settings::{
-    Config, DeliveryConfig, Field, GrpcConfig, HttpConfig, ListenConfig, LogConfig, ProjectConfig,
-    QueueConfig, SECTIONS, Section, ShutdownConfig, UpstreamConfig, ValidationConfig,
+    Config, DeliveryConfig, GrpcConfig, HttpConfig, ListenConfig, LogConfig, ProjectConfig, QueueConfig,
+    SECTIONS, ShutdownConfig, UpstreamConfig, ValidationConfig,
 };
+pub use units::Rate;
 pub use values::{
-    AcceptedStatus, Backend, DoubleEncoding, Durability, ListenAddress, LogFormat, ProxyUrl, Volume,
+    AcceptedStatus, Ambiguity, Backend, DoubleEncoding, Durability, ListenAddress, LogFormat, Order, ProxyUrl,
+    Volume,
 };
 
 use projects::Projects;
@@ -46,7 +50,7 @@ use validate::Checker;
 
 /// Longest path of a Unix socket: `sun_path` less its closing zero.
 pub const LONGEST_UNIX_PATH_BYTES: usize = 107;
-/// Longest `queue.linger`: a caller waits that long.
+/// Longest `queue.linger` and `delivery.linger`: a caller, or an event, waits that long.
 const MOST_LINGER: Duration = Duration::from_secs(1);
 /// Names the configuration file where no argument does.
 const FILE_VARIABLE: &str = "EMBEDDABLES_SIDECAR_CONFIG";

@@ -16,9 +16,11 @@ use secrecy::{ExposeSecret as _, SecretString};
 
 use super::error::Problem;
 use super::provenance::Source;
-use super::settings::{Config, ProjectConfig};
+use super::settings::{Config, DeliveryConfig, ProjectConfig};
 use super::sources::Environment;
+use super::units::Rate;
 use super::validate::{Checker, check_base_url};
+use super::values::{Ambiguity, Order};
 
 const KEY_VARIABLE: &str = "EMBEDDABLES_API_KEY";
 const KEY_FILE_VARIABLE: &str = "EMBEDDABLES_API_KEY_FILE";
@@ -39,6 +41,43 @@ pub struct ProjectSettings {
     pub base_url: BaseUrl,
     /// Most requests in flight.
     pub max_in_flight: NonZeroU32,
+    /// Most requests in a time.
+    pub rate: Option<Rate>,
+    /// What becomes of an event after an ambiguous attempt.
+    pub ambiguity: Ambiguity,
+    /// Order of its events.
+    pub order: Order,
+}
+
+impl ProjectSettings {
+    /// A project with every other setting as configured for it, or else for all.
+    pub fn new(
+        id: ProjectId,
+        (api_key, api_key_file): (ApiKey, Option<PathBuf>),
+        base_url: BaseUrl,
+        config: &Config,
+    ) -> Self {
+        let (all, own) = (&config.delivery, config.projects.get(id.as_str()));
+        Self {
+            max_in_flight: own.and_then(|own| own.max_in_flight).unwrap_or(all.max_in_flight),
+            rate: own.and_then(|own| own.rate).or(all.rate),
+            ambiguity: own.and_then(|own| own.ambiguity).unwrap_or(all.ambiguity),
+            order: own.and_then(|own| own.order).unwrap_or(all.order),
+            id,
+            api_key,
+            api_key_file,
+            base_url,
+        }
+    }
+
+    /// `delivery.live_percent` as it holds for this project: 0 where events keep their order, since a newly accepted one must
+    /// not go first there.
+    pub fn live_percent(&self, delivery: &DeliveryConfig) -> u8 {
+        match self.order {
+            Order::None => delivery.live_percent,
+            Order::Identifier => 0,
+        }
+    }
 }
 
 /// The projects, and the one that an event belongs to that names none.
@@ -213,14 +252,8 @@ fn settle_project(
         return;
     };
     if let (Ok(id), Some(base_url)) = (parsed_id, base_url) {
-        let max_in_flight = project.max_in_flight.unwrap_or(config.delivery.max_in_flight);
-        projects.settings.push(ProjectSettings {
-            id,
-            api_key,
-            api_key_file,
-            base_url,
-            max_in_flight,
-        });
+        let settings = ProjectSettings::new(id, (api_key, api_key_file), base_url, config);
+        projects.settings.push(settings);
         projects.key_sources.push((key_field, source));
     }
 }

@@ -5,7 +5,8 @@ use std::fmt::Write as _;
 use serde_json::json;
 use toml::{Table, Value};
 
-use super::settings::{Config, Field, SECTIONS, Section};
+use super::section::{Field, Section};
+use super::settings::{Config, SECTIONS};
 use super::sources::variable_of;
 
 /// A project id for examples.
@@ -22,7 +23,8 @@ const HEAD: &str = "\
 # EMBEDDABLES_PROJECT_ID, make a project, which is also the one of events that name none; EMBEDDABLES_API_URL is
 # `upstream.url`.
 #
-# Durations carry a unit: \"500ms\", \"30s\", \"5m\", \"2h\", \"7d\". Sizes too, \"64MiB\", or are a number of bytes.
+# Durations carry a unit: \"500ms\", \"30s\", \"5m\", \"2h\", \"7d\". Sizes too, \"64MiB\", or are a number of bytes. Rates
+# are a number in a time: \"200/s\", \"600/m\", \"30/h\".
 # `check-config` shows which value is in force, and where it came from.
 ";
 
@@ -117,7 +119,8 @@ mod tests {
             .collect();
         let config: Config = toml::from_str(&with_examples).expect("the examples are a configuration");
         assert!(config.listen.grpc_unix.is_some() && config.queue.durability.is_some());
-        assert!(config.projects[EXAMPLE_PROJECT].max_in_flight.is_some());
+        let project = &config.projects[EXAMPLE_PROJECT];
+        assert!(project.max_in_flight.is_some() && project.rate.is_some() && project.order.is_some());
     }
 
     #[test]

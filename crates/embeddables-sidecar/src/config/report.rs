@@ -69,6 +69,9 @@ pub fn report_json(loaded: &Loaded) -> serde_json::Value {
                 "api_key_file": project.api_key_file,
                 "base_url": project.base_url.as_str(),
                 "max_in_flight": project.max_in_flight.get(),
+                "rate": project.rate,
+                "ambiguity": project.ambiguity,
+                "order": project.order,
             })
         })
         .collect();
@@ -82,11 +85,6 @@ pub fn report_json(loaded: &Loaded) -> serde_json::Value {
 
 fn push_project(text: &mut String, project: &ProjectSettings, loaded: &Loaded) {
     let id = project.id.as_str();
-    let given = loaded.config.projects.get(id);
-    let source = |is_set: bool, name: &str, otherwise: &str| match is_set {
-        true => loaded.provenance.of(&format!("projects.{id}.{name}")).to_string(),
-        false => format!("as `{otherwise}`"),
-    };
     push_line(text, &format!("[projects.{id}]"));
     let key = format!(
         "{}, fingerprint {}",
@@ -100,19 +98,27 @@ fn push_project(text: &mut String, project: &ProjectSettings, loaded: &Loaded) {
         }
         None => push_line(text, &format!("# API key: {key}")),
     }
-    let base_url = Value::String(project.base_url.as_str().to_owned());
-    let is_set = given.is_some_and(|given| given.base_url.is_some());
-    push_line(
-        text,
-        &format!(
-            "base_url = {base_url}  # {}",
-            source(is_set, "base_url", "upstream.url")
-        ),
-    );
-    let most = project.max_in_flight;
-    let is_set = given.is_some_and(|given| given.max_in_flight.is_some());
-    let source = source(is_set, "max_in_flight", "delivery.max_in_flight");
-    push_line(text, &format!("max_in_flight = {most}  # {source}"));
+    let given = as_table(&loaded.config)
+        .get("projects")
+        .and_then(|projects| projects.get(id)?.as_table().cloned())
+        .unwrap_or_default();
+    for (name, value, otherwise) in [
+        ("base_url", Value::try_from(project.base_url.as_str()), "upstream.url"),
+        ("max_in_flight", Value::try_from(project.max_in_flight), "delivery.max_in_flight"),
+        ("rate", Value::try_from(project.rate), "delivery.rate"),
+        ("ambiguity", Value::try_from(project.ambiguity), "delivery.ambiguity"),
+        ("order", Value::try_from(project.order), "delivery.order"),
+    ] {
+        let source = match given.contains_key(name) {
+            true => loaded.provenance.of(&format!("projects.{id}.{name}")).to_string(),
+            false => format!("as `{otherwise}`"),
+        };
+        match value {
+            Ok(value) => push_line(text, &format!("{name} = {value}  # {source}")),
+            // What is none has no form in TOML.
+            Err(_) => push_line(text, &format!("# {name}: not set")),
+        }
+    }
     text.push('\n');
 }
 

@@ -14,69 +14,15 @@ use std::time::Duration;
 use bytesize::ByteSize;
 use serde::{Deserialize, Serialize};
 
+use super::section::{Field, Section, section};
+use super::units::Rate;
 use super::values::{
-    AcceptedStatus, Backend, DoubleEncoding, Durability, ListenAddress, LogFormat, ProxyUrl, Volume,
+    AcceptedStatus, Ambiguity, Backend, DoubleEncoding, Durability, ListenAddress, LogFormat, Order, ProxyUrl, Volume,
 };
 
-/// One key as `config-reference` shows it.
-#[derive(Clone, Copy, Debug)]
-pub struct Field {
-    /// Its name within the section.
-    pub name: &'static str,
-    /// Its documentation: effect, unit, default, edge value; a line each as in the source.
-    pub doc: &'static str,
-}
-
-/// One section as `config-reference` shows it.
-#[derive(Clone, Copy, Debug)]
-pub struct Section {
-    /// Its name in brackets; `projects.<id>` for the one that there are many of.
-    pub name: &'static str,
-    /// What it is about.
-    pub about: &'static str,
-    /// Its keys in the order of the source.
-    pub fields: &'static [Field],
-}
-
-/// Defines a section: the struct, its defaults, and its [`Section`] with the same documentation.
-macro_rules! section {
-    (
-        $(#[doc = $about:literal])+
-        $type_name:ident = $name:literal {
-            $(
-                $(#[doc = $doc:literal])+
-                $(#[serde($($serde:tt)+)])?
-                $field:ident: $type:ty = $default:expr;
-            )+
-        }
-    ) => {
-        $(#[doc = $about])+
-        #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
-        #[serde(deny_unknown_fields, default)]
-        pub struct $type_name {
-            $($(#[doc = $doc])+ $(#[serde($($serde)+)])? pub $field: $type,)+
-        }
-
-        impl Default for $type_name {
-            fn default() -> Self {
-                Self { $($field: $default,)+ }
-            }
-        }
-
-        impl $type_name {
-            /// Names and documentation of the section's keys.
-            pub const SECTION: Section = Section {
-                name: $name,
-                about: concat!($($about, "\n",)+),
-                fields: &[$(Field { name: stringify!($field), doc: concat!($($doc, "\n",)+) },)+],
-            };
-        }
-    };
-}
-
 section! {
-    /// Where the sidecar listens. An address that others than this machine can reach is refused for `grpc` and `http`
-    /// unless `insecure_allow_remote` is set: there is no TLS yet, and events hold personal data.
+    /// Where the sidecar listens. An address that others than this machine can reach is refused for `grpc`, `http` and
+    /// `admin` unless `insecure_allow_remote` is set: there is no TLS yet, and events hold personal data.
     ListenConfig = "listen" {
         /// Address of the gRPC API. Port 0 takes a free one. `off` where callers use `grpc_unix` only.
         /// Default: `127.0.0.1:8471`.
@@ -90,7 +36,12 @@ section! {
         /// Address of `/livez`, `/readyz` and `/metrics`; may be remote, it shows no event. `off` for none.
         /// Default: `127.0.0.1:8473`.
         ops: ListenAddress = loopback(8473);
-        /// Whether `grpc` and `http` may listen in plaintext where other machines can reach them.
+        /// Address of the gRPC API for operators: lanes and dead letters. `off` for none. Default: `127.0.0.1:8474`.
+        admin: ListenAddress = loopback(8474);
+        /// Path of a Unix socket that serves the API for operators too. At most 107 bytes.
+        /// Default: none. Example: `"/run/embeddables/admin.sock"`.
+        admin_unix: Option<PathBuf> = None;
+        /// Whether `grpc`, `http` and `admin` may listen in plaintext where other machines can reach them.
         /// Default: `false`.
         insecure_allow_remote: bool = false;
     }
@@ -113,6 +64,15 @@ section! {
         /// `64KiB`. Default: `1GiB`.
         #[serde(with = "super::units::size")]
         max_bytes: ByteSize = ByteSize::gib(1);
+        /// Most of `max_bytes` that one project's events and dead letters may use, in percent, where more than one project is
+        /// configured: beyond it only that project's new events are refused (`PROJECT_FULL`). From 1 to 100.
+        /// Default: `50`.
+        #[serde(with = "super::units::percent")]
+        project_share_percent: u8 = 50;
+        /// Most of `max_bytes` that one project's dead letters may use, in percent: beyond it that project's new events are
+        /// refused (`DEAD_LETTERS_FULL`) until an operator replays or discards some. From 1 to 100. Default: `25`.
+        #[serde(with = "super::units::percent")]
+        dead_letter_share_percent: u8 = 25;
         /// How safe an event is before it is acknowledged where a call asks for nothing: `memory`, `buffered` (written)
         /// or `fsynced` (written and synced). Default: none: the strongest that `backend` and
         /// the volume under `dir` offer. Example: `"buffered"`.
@@ -163,6 +123,36 @@ section! {
         /// Default: `["10s", "1m", "5m", "30m", "2h", "6h", "24h"]`.
         #[serde(with = "super::units::durations")]
         entry_schedule: Vec<Duration> = [10, 60, 300, 1_800, 7_200, 21_600, 86_400].map(Duration::from_secs).to_vec();
+        /// What becomes of an event after an attempt that upstream may have carried out although it did not say so: `retry` it,
+        /// so that it may arrive twice, or make it a `dead_letter`, so that somebody decides. Default: `retry`.
+        ambiguity: Ambiguity = Ambiguity::Retry;
+        /// Order of the events of a project: `none`, or `identifier`: those about one user go out in the order in which they
+        /// were accepted, one at a time. Default: `none`.
+        order: Order = Order::None;
+        /// Key of the props under which an event's id is sent along, so that upstream can tell repeats; at most 128 bytes. An
+        /// event whose props have that key already is refused. Default: none. Example: `"event_id"`.
+        stamp_event_id: Option<String> = None;
+        /// First wait of a held project before one event is sent to find out whether upstream takes events again; it doubles
+        /// with each that fails. Default: `5s`.
+        #[serde(with = "super::units::duration")]
+        probe_min: Duration = Duration::from_secs(5);
+        /// Longest wait between such probes. Default: `5m`.
+        #[serde(with = "super::units::duration")]
+        probe_max: Duration = Duration::from_mins(5);
+        /// Most requests for each project: a number a second (`s`), minute (`m`) or hour (`h`). Default: none.
+        /// Example: `"200/s"`.
+        rate: Option<Rate> = None;
+        /// Most events that are taken from the queue at once for one project. Default: `128`.
+        #[serde(with = "super::units::count")]
+        max_batch: NonZeroU32 = count(128);
+        /// Longest wait of a due event for others to be taken from the queue with it. `0s` takes at once what is due; at most
+        /// `1s`. Default: `0s`.
+        #[serde(with = "super::units::duration")]
+        linger: Duration = Duration::ZERO;
+        /// Part of a project's requests that is kept for newly accepted events while older ones are still waiting, in percent.
+        /// `0` keeps to the order of acceptance, and so does `order = "identifier"`. Default: `20`.
+        #[serde(with = "super::units::percent")]
+        live_percent: u8 = 20;
     }
 }
 
@@ -248,6 +238,13 @@ section! {
         /// Most requests in flight for this project. Default: none: `delivery.max_in_flight`. Example: `64`.
         #[serde(with = "super::units::optional_count", skip_serializing_if = "Option::is_none")]
         max_in_flight: Option<NonZeroU32> = None;
+        /// Most requests for this project in a time. Default: none: `delivery.rate`. Example: `"600/m"`.
+        rate: Option<Rate> = None;
+        /// What becomes of this project's events after an ambiguous attempt. Default: none: `delivery.ambiguity`.
+        /// Example: `"dead_letter"`.
+        ambiguity: Option<Ambiguity> = None;
+        /// Order of this project's events. Default: none: `delivery.order`. Example: `"identifier"`.
+        order: Option<Order> = None;
     }
 }
 
@@ -290,22 +287,6 @@ pub const SECTIONS: [Section; 10] = [
     LogConfig::SECTION,
     ProjectConfig::SECTION,
 ];
-
-impl Field {
-    /// The documentation as lines without indentation.
-    pub fn doc_lines(&self) -> impl Iterator<Item = &'static str> {
-        self.doc.lines().map(str::trim)
-    }
-
-    /// The example in the documentation, in TOML, where there is one.
-    pub fn example(&self) -> Option<&'static str> {
-        self.doc
-            .split_once("Example: `")
-            .and_then(|(_, rest)| rest.split_once("`."))?
-            .0
-            .into()
-    }
-}
 
 const fn loopback(port: u16) -> ListenAddress {
     ListenAddress::At(SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), port))

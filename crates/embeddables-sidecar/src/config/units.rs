@@ -1,7 +1,9 @@
-//! Durations, sizes and counts as people write them: `"30s"`, `"64MiB"`, `512`.
+//! Durations, sizes, rates and counts as people write them: `"30s"`, `"64MiB"`, `"200/s"`, `512`.
 //!
 //! A size without a unit is a number of bytes. A duration without one is refused, with the way to write it: nobody can see
 //! whether `30` means seconds or milliseconds. What is written out reads back to exactly the same value.
+
+mod rate;
 
 use std::fmt;
 use std::time::Duration;
@@ -9,6 +11,8 @@ use std::time::Duration;
 use bytesize::ByteSize;
 use serde::de::{Error, Visitor};
 use serde::{Deserializer, Serializer};
+
+pub use rate::Rate;
 
 /// Longest duration taken: far beyond use, and far from overflowing a clock.
 const LONGEST: Duration = Duration::from_hours(24 * 3650);
@@ -269,78 +273,38 @@ pub mod optional_count {
     }
 }
 
-#[cfg(test)]
-mod tests {
+/// For `#[serde(with = …)]` on a percentage.
+pub mod percent {
     use super::*;
 
-    #[track_caller]
-    fn check_duration(text: &str, expected: Duration) {
-        assert_eq!(parse_duration(text), Ok(expected), "{text}");
-        assert_eq!(
-            parse_duration(&format_duration(expected)),
-            Ok(expected),
-            "{text} round trip"
-        );
+    /// Writes the number.
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+    pub fn serialize<S: Serializer>(value: &u8, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_u8(*value)
     }
 
-    #[track_caller]
-    fn check_size(text: &str, bytes: u64, formatted: &str) {
-        assert_eq!(parse_size(text), Ok(ByteSize::b(bytes)), "{text}");
-        assert_eq!(format_size(ByteSize::b(bytes)), formatted, "{text}");
-        assert_eq!(
-            parse_size(formatted),
-            Ok(ByteSize::b(bytes)),
-            "{formatted} round trip"
-        );
+    /// Reads a whole number from 0 to 100.
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u8, D::Error> {
+        deserializer.deserialize_any(PercentVisitor)
     }
 
-    #[test]
-    fn durations_carry_units() {
-        check_duration("30s", Duration::from_secs(30));
-        check_duration("500ms", Duration::from_millis(500));
-        check_duration("1h 30m", Duration::from_secs(5400));
-        check_duration("7d", Duration::from_secs(7 * 86_400));
-        check_duration("0s", Duration::ZERO);
-    }
+    struct PercentVisitor;
 
-    #[test]
-    fn a_duration_without_a_unit_shows_how_to_write_it() {
-        let error = parse_duration("30").unwrap_err();
-        assert!(error.contains("\"30s\""), "{error}");
-    }
+    impl Visitor<'_> for PercentVisitor {
+        type Value = u8;
 
-    #[test]
-    fn what_is_no_duration_is_refused_with_an_example() {
-        for text in ["", "soon", "30 parsecs", "-5s", "999999d"] {
-            let error = parse_duration(text).unwrap_err();
-            assert!(
-                error.contains('"') || error.contains("ten years"),
-                "{text}: {error}"
-            );
+        fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+            formatter.write_str("a percentage: a whole number from 0 to 100")
         }
-    }
 
-    #[test]
-    fn durations_are_written_in_the_largest_whole_unit() {
-        assert_eq!(format_duration(Duration::from_secs(86_400)), "24h");
-        assert_eq!(format_duration(Duration::from_secs(604_800)), "7d");
-        assert_eq!(format_duration(Duration::from_secs(90)), "90s");
-        assert_eq!(format_duration(Duration::from_nanos(1_000_001)), "1000001ns");
-    }
-
-    #[test]
-    fn sizes_are_bytes_unless_a_unit_says_otherwise() {
-        check_size("64MiB", 64 << 20, "64MiB");
-        check_size("4096", 4096, "4KiB");
-        check_size("1GB", 1_000_000_000, "1000000000B");
-        check_size("0", 0, "0B");
-    }
-
-    #[test]
-    fn what_is_no_size_is_refused_with_an_example() {
-        for text in ["", "big", "-1", "12parsecs"] {
-            let error = parse_size(text).unwrap_err();
-            assert!(error.contains("\"64MiB\""), "{text}: {error}");
+        fn visit_i64<E: Error>(self, number: i64) -> Result<u8, E> {
+            u8::try_from(number)
+                .ok()
+                .filter(|percent| *percent <= 100)
+                .ok_or_else(|| E::custom(format!("`{number}` is no percentage: write a whole number from 0 to 100")))
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

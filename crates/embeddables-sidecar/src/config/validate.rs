@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::Path;
+use std::time::Duration;
 
 use bytesize::ByteSize;
 use embeddables_client::{BaseUrl, BaseUrlError};
@@ -21,6 +22,8 @@ const LEAST_QUEUE: ByteSize = ByteSize::kib(64);
 /// Bounds of `grpc.max_message_size`.
 const LEAST_MESSAGE: ByteSize = ByteSize::kib(1);
 const MOST_MESSAGE: ByteSize = ByteSize::gib(1);
+/// Longest key that an event's id is stamped under.
+const LONGEST_STAMP_KEY_BYTES: usize = 128;
 
 /// Collects problems with keys of the configuration.
 pub(super) struct Checker<'a> {
@@ -56,12 +59,13 @@ fn check_listen(listen: &ListenConfig, checker: &mut Checker<'_>) {
     let grpc = listen.grpc.socket_address();
     let http = listen.http.socket_address();
     let ops = listen.ops.socket_address();
+    let admin = listen.admin.socket_address();
     checker.require(
         grpc.is_some() || listen.grpc_unix.is_some(),
         "listen.grpc",
         "is off and `listen.grpc_unix` is not set: no caller could reach the sidecar",
     );
-    for (key, address) in [("listen.grpc", grpc), ("listen.http", http)] {
+    for (key, address) in [("listen.grpc", grpc), ("listen.http", http), ("listen.admin", admin)] {
         if let Some(address) = address
             && !address.ip().is_loopback()
             && !listen.insecure_allow_remote
@@ -73,7 +77,12 @@ fn check_listen(listen: &ListenConfig, checker: &mut Checker<'_>) {
             checker.problem(key, message);
         }
     }
-    let taken = [("listen.grpc", grpc), ("listen.http", http), ("listen.ops", ops)];
+    let taken = [
+        ("listen.grpc", grpc),
+        ("listen.http", http),
+        ("listen.ops", ops),
+        ("listen.admin", admin),
+    ];
     for (index, (key, address)) in taken.iter().enumerate() {
         for (other_key, other) in &taken[..index] {
             if let (Some(address), Some(other)) = (address, other)
@@ -83,9 +92,17 @@ fn check_listen(listen: &ListenConfig, checker: &mut Checker<'_>) {
             }
         }
     }
-    if let Some(path) = &listen.grpc_unix {
-        check_unix_path(path, checker);
+    let paths = [("listen.grpc_unix", &listen.grpc_unix), ("listen.admin_unix", &listen.admin_unix)];
+    for (key, path) in paths {
+        if let Some(path) = path {
+            check_unix_path(key, path, checker);
+        }
     }
+    checker.require(
+        listen.admin_unix.is_none() || listen.admin_unix != listen.grpc_unix,
+        "listen.admin_unix",
+        "is taken by `listen.grpc_unix`",
+    );
 }
 
 fn collide(left: SocketAddr, right: SocketAddr) -> bool {
@@ -93,13 +110,13 @@ fn collide(left: SocketAddr, right: SocketAddr) -> bool {
     left.port() != 0 && left.port() == right.port() && is_same_ip
 }
 
-fn check_unix_path(path: &Path, checker: &mut Checker<'_>) {
+fn check_unix_path(key: &str, path: &Path, checker: &mut Checker<'_>) {
     let length = path.as_os_str().len();
     if path.starts_with("unix:") || path.to_string_lossy().starts_with("unix:") {
-        checker.problem("listen.grpc_unix", "is a path: leave `unix:` away");
+        checker.problem(key, "is a path: leave `unix:` away");
     } else if length == 0 || length > LONGEST_UNIX_PATH_BYTES {
         let message = format!("has {length} bytes; the path of a socket has 1 to {LONGEST_UNIX_PATH_BYTES}");
-        checker.problem("listen.grpc_unix", message);
+        checker.problem(key, message);
     }
 }
 
@@ -119,19 +136,23 @@ fn check_queue(queue: &QueueConfig, checker: &mut Checker<'_>) {
             format_size(LEAST_QUEUE)
         ),
     );
-    checker.require(
-        queue.linger <= MOST_LINGER,
-        "queue.linger",
-        format!(
-            "is {}, more than {}",
-            format_duration(queue.linger),
-            format_duration(MOST_LINGER)
-        ),
-    );
+    check_linger("queue.linger", queue.linger, checker);
+    let shares = [
+        ("queue.project_share_percent", queue.project_share_percent),
+        ("queue.dead_letter_share_percent", queue.dead_letter_share_percent),
+    ];
+    for (key, percent) in shares {
+        checker.require(percent > 0, key, "is 0: no event could be accepted; write 1 to 100");
+    }
     if queue.backend == Backend::Memory && queue.durability.is_some_and(|level| level > Durability::Memory) {
         let message = "cannot be kept by `queue.backend` memory: set it to memory, or the backend to sqlite";
         checker.problem("queue.durability", message);
     }
+}
+
+fn check_linger(key: &str, linger: Duration, checker: &mut Checker<'_>) {
+    let (given, most) = (format_duration(linger), format_duration(MOST_LINGER));
+    checker.require(linger <= MOST_LINGER, key, format!("is {given}, more than {most}"));
 }
 
 fn check_delivery(delivery: &DeliveryConfig, checker: &mut Checker<'_>) {
@@ -141,19 +162,28 @@ fn check_delivery(delivery: &DeliveryConfig, checker: &mut Checker<'_>) {
         ("delivery.max_age", delivery.max_age),
         ("delivery.retry_min", delivery.retry_min),
         ("delivery.retry_max", delivery.retry_max),
+        ("delivery.probe_min", delivery.probe_min),
+        ("delivery.probe_max", delivery.probe_max),
     ];
     for (key, duration) in durations {
         checker.require(!duration.is_zero(), key, "is 0s: it must be longer");
     }
-    if delivery.retry_min > delivery.retry_max {
-        let (least, most) = (
-            format_duration(delivery.retry_min),
-            format_duration(delivery.retry_max),
+    for (name, least, most) in [
+        ("retry", delivery.retry_min, delivery.retry_max),
+        ("probe", delivery.probe_min, delivery.probe_max),
+    ] {
+        let message = format!(
+            "is {}, more than `delivery.{name}_max`, which is {}",
+            format_duration(least),
+            format_duration(most)
         );
-        checker.problem(
-            "delivery.retry_min",
-            format!("is {least}, more than `delivery.retry_max`, which is {most}"),
-        );
+        checker.require(least <= most, &format!("delivery.{name}_min"), message);
+    }
+    check_linger("delivery.linger", delivery.linger, checker);
+    if let Some(key) = &delivery.stamp_event_id {
+        let is_usable = (1..=LONGEST_STAMP_KEY_BYTES).contains(&key.len());
+        let message = format!("has {} bytes; the key of a property has 1 to {LONGEST_STAMP_KEY_BYTES} here", key.len());
+        checker.require(is_usable, "delivery.stamp_event_id", message);
     }
     let is_usable =
         !delivery.entry_schedule.is_empty() && delivery.entry_schedule.iter().all(|wait| !wait.is_zero());

@@ -105,6 +105,26 @@ pub enum DoubleEncoding {
     Allow,
 }
 
+/// What becomes of an event after an attempt that upstream may have carried out although it did not say so.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Ambiguity {
+    /// It is sent again.
+    Retry,
+    /// It becomes a dead letter.
+    DeadLetter,
+}
+
+/// Order in which the events of a project are sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Order {
+    /// As they can.
+    None,
+    /// Those about one user in the order in which they were accepted.
+    Identifier,
+}
+
 /// Status of an accepted event on the drop-in HTTP endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(try_from = "i64", into = "i64")]

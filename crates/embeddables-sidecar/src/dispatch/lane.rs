@@ -1,4 +1,16 @@
-//! One lane's loop: claim, try, decide, settle; all four at once, none waiting for another.
+//! One lane's loop: claim, try, decide, settle; all at once, none waiting for another.
+//!
+//! # Invariants
+//! 1. An event is sent only while every gate is open, also where a gate closed between its claim and now: then the lease is given
+//!    back untouched.
+//! 2. Every lease ends in one settlement, or is left open on purpose when the process ends.
+//! 3. While settlements cannot be written nothing is claimed.
+//! 4. A lane's state is changed here alone; what others are told of it is on disk.
+
+mod attempts;
+mod claims;
+mod settlements;
+mod standing;
 
 use std::collections::HashMap;
 use std::num::NonZeroUsize;
@@ -6,37 +18,29 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use embeddables_client::Endpoint;
-use embeddables_core::Attempt;
-use embeddables_queue::{
-    ClaimError, Claimed, Disposition, LaneName, Lease, Sequence, SettleError, Settlement, Store, UnixMillis,
-};
-use futures_util::StreamExt as _;
+use embeddables_queue::{ClaimError, Claimed, LaneName, Sequence, SettleError, Store, UnixMillis};
 use futures_util::future::{BoxFuture, OptionFuture};
-use futures_util::stream::FuturesUnordered;
+use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use prometheus_client::metrics::counter::Counter;
 use rand::SeedableRng as _;
 use rand::rngs::SmallRng;
 use tokio::sync::watch;
 use tokio::time::Instant;
-use tower::{Service as _, ServiceExt as _};
 
+use self::attempts::{Ended, Flight};
+use self::settlements::{Concluded, Settled, StoreHealth};
+use self::standing::Standing;
 use super::Pulse;
-use super::schedule::Schedule;
+use super::board::LanePost;
+use super::gates::{GateSettings, Gates};
+use super::identifiers::Identifiers;
 use crate::clock::Clock;
-use crate::deliver::{Deliver, Parcel};
-use crate::enqueue::codec::{self, Stored};
-use crate::settle::progress::Progress;
-use crate::settle::rules::{self, Facts};
-use crate::settle::{Feed, InFlight};
-
-/// Most records of one claim: small enough that one lane does not hold the writer for long.
-const MAX_CLAIM: usize = 128;
+use crate::deliver::Deliver;
+use crate::settle::Feed;
+use crate::settle::rules::Policy;
 
 /// Longest sleep until a due time: after it the lane looks again, so that no mistake of a clock can stall it for longer.
 pub const MAX_SLEEP: Duration = Duration::from_secs(30);
-
-/// First and longest pause after the store refused a claim or a settlement.
-const STORE_RETRY: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(5));
 
 /// How a lane is asked to end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -51,21 +55,43 @@ pub enum Stop {
     Abandon,
 }
 
-/// What a lane is made of.
+/// What a lane is set to.
 #[derive(Clone, Debug)]
 pub struct LaneSettings {
     /// Its name in the queue.
     pub name: LaneName,
-    /// Where it sends to.
-    pub endpoint: Arc<Endpoint>,
-    /// Most attempts under way at once.
-    pub max_in_flight: NonZeroUsize,
-    /// When events are tried again.
-    pub schedule: Arc<Schedule>,
+    /// What its gates are set to.
+    pub gates: GateSettings,
+    /// What becomes of its events.
+    pub policy: Arc<Policy>,
+    /// Most events of one claim.
+    pub max_batch: NonZeroUsize,
+    /// Longest wait of a due event for others to share its claim.
+    pub linger: Duration,
+    /// Percent of the lane that newly accepted events get while there is a backlog.
+    pub live_percent: u8,
     /// Its sign of life.
     pub pulse: Pulse,
     /// `events_lost_total`: events dropped between rooms, which must stay zero.
     pub lost: Counter,
+}
+
+/// What a lane works with.
+pub struct LaneParts {
+    /// Where its events are kept.
+    pub store: Arc<dyn Store>,
+    /// Makes attempts.
+    pub deliver: Deliver,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// Told of settlements.
+    pub feed: Arc<Feed>,
+    /// Address and key, also as they change.
+    pub endpoint: watch::Receiver<Arc<Endpoint>>,
+    /// Its end of the board.
+    pub post: LanePost,
+    /// Decides its jitter.
+    pub seed: u64,
 }
 
 /// One lane. [`Lane::run`] is its life.
@@ -75,64 +101,62 @@ pub struct Lane {
     deliver: Deliver,
     clock: Arc<dyn Clock>,
     feed: Arc<Feed>,
+    endpoint: watch::Receiver<Arc<Endpoint>>,
+    post: LanePost,
     random: SmallRng,
+    stopping: Stop,
+
+    gates: Gates,
+    identifiers: Identifiers,
+    standing: Standing,
+
     attempts: FuturesUnordered<BoxFuture<'static, Ended>>,
     in_flight: HashMap<Sequence, Flight>,
-    concluded: Vec<Settlement>,
-    settling: Option<BoxFuture<'static, Settled>>,
+
     claiming: Option<BoxFuture<'static, Result<Claimed, ClaimError>>>,
     /// When to look for due records again; `None`: when some are added.
     look_at: Option<Instant>,
-    store_retry: Option<Duration>,
-    store_ready_at: Instant,
-}
+    expiring: Option<BoxFuture<'static, Result<Claimed, ClaimError>>>,
+    /// When to look for passed deadlines again; `None`: when some records are added.
+    expire_at: Option<Instant>,
 
-/// An event whose attempt is under way.
-struct Flight {
-    guard: InFlight,
-    progress: Progress,
-    age_at_claim: Duration,
-    deliver_before: Option<UnixMillis>,
-    claimed: Instant,
-    start: UnixMillis,
-}
-
-/// Settlements that were offered to the store, and what it said.
-type Settled = (Vec<Settlement>, Result<(), SettleError>);
-
-/// An attempt that has ended.
-struct Ended {
-    sequence: Sequence,
-    attempt: Attempt,
+    concluded: Vec<Concluded>,
+    settling: Option<BoxFuture<'static, Settled>>,
+    saving: Option<BoxFuture<'static, Result<(), SettleError>>>,
+    health: StoreHealth,
 }
 
 impl Lane {
-    /// Makes a lane; `seed` decides its jitter.
-    pub fn new(
-        settings: LaneSettings,
-        store: Arc<dyn Store>,
-        deliver: Deliver,
-        clock: Arc<dyn Clock>,
-        feed: Arc<Feed>,
-        seed: u64,
-    ) -> Self {
+    /// Makes a lane that goes on as its former life left it.
+    pub fn new(settings: LaneSettings, parts: LaneParts) -> Self {
         let now = Instant::now();
-        Self {
-            settings,
-            store,
-            deliver,
-            clock,
-            feed,
-            random: SmallRng::seed_from_u64(seed),
+        let mut lane = Self {
+            gates: Gates::new(settings.gates, now),
+            identifiers: Identifiers::new(settings.policy.ordered),
+            standing: Standing::new(&parts.endpoint.borrow()),
+            store: parts.store,
+            deliver: parts.deliver,
+            clock: parts.clock,
+            feed: parts.feed,
+            endpoint: parts.endpoint,
+            post: parts.post,
+            random: SmallRng::seed_from_u64(parts.seed),
+            stopping: Stop::Run,
             attempts: FuturesUnordered::new(),
             in_flight: HashMap::new(),
-            concluded: Vec::new(),
-            settling: None,
             claiming: None,
             look_at: Some(now),
-            store_retry: None,
-            store_ready_at: now,
-        }
+            expiring: None,
+            expire_at: Some(now),
+            concluded: Vec::new(),
+            settling: None,
+            saving: None,
+            health: StoreHealth::new(now),
+            settings,
+        };
+        lane.restore(now);
+        lane.show(now);
+        lane
     }
 
     /// Runs until stopped. Returns how many leases it had to leave open.
@@ -143,288 +167,69 @@ impl Lane {
         let lane_ready = self.store.lane_ready(&self.settings.name);
         loop {
             self.settings.pulse.beat(self.clock.steady());
-            let stopping = *stop.borrow_and_update();
-            if stopping == Stop::Abandon {
+            self.stopping = *stop.borrow_and_update();
+            if self.stopping == Stop::Abandon {
                 return self.abandon();
             }
-            self.start_settling();
-            self.start_claiming(stopping);
-            if stopping >= Stop::Drain && self.is_done(stopping) {
+            let now = Instant::now();
+            self.start_settling(now);
+            self.start_saving(now);
+            self.start_expiring(now);
+            let claim_at = self.start_claiming(now);
+            self.show(now);
+            if self.is_done(now) {
                 return 0;
             }
-            let wake_at = self.wake_at();
+            let wake_at = self.wake_at(claim_at, now);
+            // In this order, so that a simulation does the same each time; none of the first ones can be ready for ever.
             tokio::select! {
-                Some(ended) = self.attempts.next(), if !self.attempts.is_empty() => self.conclude(ended),
-                Some((batch, result)) = OptionFuture::from(self.settling.as_mut()) => self.settled(batch, result),
-                Some(result) = OptionFuture::from(self.claiming.as_mut()) => self.claimed(result),
-                () = lane_ready.notified() => self.look_at = Some(Instant::now()),
-                () = tokio::time::sleep_until(wake_at), if self.claiming.is_none() => {}
+                biased;
                 changed = stop.changed() => if changed.is_err() {
                     // Nobody is left who could ask for an orderly end.
                     return self.abandon();
                 },
+                Some(command) = self.post.commands.recv() => self.obey(command),
+                Ok(()) = self.endpoint.changed() => self.rekey(),
+                Some((batch, result)) = OptionFuture::from(self.settling.as_mut()) => self.settled(batch, result),
+                Some(result) = OptionFuture::from(self.saving.as_mut()) => self.saved(result),
+                Some(result) = OptionFuture::from(self.expiring.as_mut()) => self.expired(result),
+                Some(result) = OptionFuture::from(self.claiming.as_mut()) => self.claimed(result),
+                () = lane_ready.notified() => self.notice_arrivals(),
+                Some(ended) = self.attempts.next(), if !self.attempts.is_empty() => self.conclude_all(ended),
+                () = tokio::time::sleep_until(wake_at) => {}
             }
         }
-    }
-
-    fn start_settling(&mut self) {
-        if self.settling.is_some() || self.concluded.is_empty() || Instant::now() < self.store_ready_at {
-            return;
-        }
-        let batch = std::mem::take(&mut self.concluded);
-        let store = Arc::clone(&self.store);
-        self.settling = Some(Box::pin(async move {
-            let result = store.settle(batch.clone()).await;
-            (batch, result)
-        }));
-    }
-
-    fn start_claiming(&mut self, stopping: Stop) {
-        let now = Instant::now();
-        let due = self.look_at.is_some_and(|at| at <= now);
-        let store_refuses =
-            self.store_retry.is_some() && (now < self.store_ready_at || !self.concluded.is_empty());
-        if self.claiming.is_some() || !due || stopping >= Stop::Finish || store_refuses {
-            return;
-        }
-        let free = self
-            .settings
-            .max_in_flight
-            .get()
-            .saturating_sub(self.in_flight.len());
-        let Some(max) = NonZeroUsize::new(free.min(MAX_CLAIM)) else {
-            return;
-        };
-        let (store, lane, now) = (
-            Arc::clone(&self.store),
-            self.settings.name.clone(),
-            self.clock.steady(),
-        );
-        self.look_at = None;
-        self.claiming = Some(Box::pin(async move { store.claim(&lane, max, now).await }));
     }
 
     /// Whether an orderly stop has nothing left to do.
-    fn is_done(&self, stopping: Stop) -> bool {
+    fn is_done(&self, now: Instant) -> bool {
         let idle = self.in_flight.is_empty()
             && self.concluded.is_empty()
             && self.settling.is_none()
-            && self.claiming.is_none();
-        idle && (stopping == Stop::Finish || self.look_at.is_none_or(|at| at > Instant::now()))
+            && self.saving.is_none()
+            && self.claiming.is_none()
+            && self.expiring.is_none();
+        match self.stopping {
+            Stop::Run | Stop::Abandon => false,
+            Stop::Drain => idle && self.look_at.is_none_or(|at| at > now),
+            Stop::Finish => idle,
+        }
     }
 
     /// When to go round the loop although nothing happened.
-    fn wake_at(&self) -> Instant {
-        let now = Instant::now();
-        let latest = now + MAX_SLEEP;
-        if !self.concluded.is_empty() && self.settling.is_none() {
-            return self.store_ready_at.min(latest);
-        }
-        let can_claim = self.in_flight.len() < self.settings.max_in_flight.get();
-        match self.look_at {
-            Some(at) if can_claim => at.max(self.store_ready_at).min(latest),
-            _ => latest,
-        }
+    fn wake_at(&self, claim_at: Option<Instant>, now: Instant) -> Instant {
+        let settle_at = self.owes_writes().then(|| self.health.ready_at());
+        let expire_at = self.expire_at.filter(|_| self.expiring.is_none());
+        [claim_at, settle_at, expire_at]
+            .into_iter()
+            .flatten()
+            .fold(now + MAX_SLEEP, Instant::min)
     }
 
-    fn claimed(&mut self, result: Result<Claimed, ClaimError>) {
-        self.claiming = None;
-        match result {
-            Ok(claimed) => {
-                self.store_answers();
-                let look_at = if claimed.more {
-                    Some(Instant::now())
-                } else {
-                    claimed.next_due.map(|due| Instant::now() + self.until(due))
-                };
-                // A notification during the claim asks for an earlier look.
-                self.look_at = [self.look_at, look_at].into_iter().flatten().min();
-                for lease in claimed.leases {
-                    self.begin(lease);
-                }
-            }
-            Err(error) => {
-                self.store_refuses("no lease could be written", &error);
-                self.look_at = Some(self.store_ready_at);
-            }
-        }
-    }
-
-    /// Time until a due time, at most [`MAX_SLEEP`].
-    fn until(&self, due: UnixMillis) -> Duration {
-        let millis = due.0.saturating_sub(self.clock.steady().0);
+    /// Time until a moment of one of the wall's or the steady clock, at most [`MAX_SLEEP`].
+    fn until(moment: UnixMillis, clock: UnixMillis) -> Duration {
+        let millis = moment.0.saturating_sub(clock.0);
         Duration::from_millis(u64::try_from(millis).unwrap_or(0)).min(MAX_SLEEP)
-    }
-
-    /// Starts the attempt of a lease, or ends it where nothing may be sent.
-    fn begin(&mut self, lease: Lease) {
-        let guard = InFlight::new(&lease, self.settings.lost.clone());
-        let mut progress = Progress::default();
-        let decoded = Progress::decode_bytes(&lease.progress)
-            .map(|decoded| progress = decoded)
-            .map_err(|error| Box::new(error) as Box<dyn std::error::Error>)
-            .and_then(|()| Ok(codec::decode(&lease.payload)?));
-        if lease.interrupted {
-            progress.note_interruption(lease.accept_time);
-        }
-        let facts = self.facts(
-            lease.age,
-            decoded.as_ref().ok().and_then(|stored| stored.deliver_before),
-        );
-        let stored = match decoded {
-            Ok(stored) => stored,
-            Err(error) => {
-                tracing::error!(sequence = lease.sequence.0, %error, "a stored event cannot be read: dead-lettered");
-                let disposition = rules::unreadable(&*error, facts, &mut progress);
-                self.concluded.push(guard.conclude(disposition));
-                return;
-            }
-        };
-        if facts.deliver_before.is_some_and(|limit| limit <= facts.wall) {
-            let disposition = rules::deliver_before_passed(facts, &mut progress);
-            self.concluded.push(guard.conclude(disposition));
-            return;
-        }
-        self.send(&lease, stored, guard, progress);
-    }
-
-    fn send(&mut self, lease: &Lease, stored: Stored, guard: InFlight, progress: Progress) {
-        let sequence = lease.sequence;
-        let flight = Flight {
-            guard,
-            progress,
-            age_at_claim: lease.age,
-            deliver_before: stored.deliver_before,
-            claimed: Instant::now(),
-            start: self.clock.wall(),
-        };
-        let parcel = Parcel {
-            event: Arc::new(stored.event),
-            endpoint: Arc::clone(&self.settings.endpoint),
-        };
-        let mut deliver = self.deliver.clone();
-        self.in_flight.insert(sequence, flight);
-        self.attempts.push(Box::pin(async move {
-            let ready = deliver.ready().await;
-            let attempt = match ready {
-                Ok(service) => service.call(parcel).await,
-                Err(never) => match never {},
-            };
-            let Ok(attempt) = attempt;
-            Ended { sequence, attempt }
-        }));
-    }
-
-    fn conclude(&mut self, Ended { sequence, attempt }: Ended) {
-        let Some(mut flight) = self.in_flight.remove(&sequence) else {
-            unreachable!("an attempt ended that was never begun");
-        };
-        let duration = flight.claimed.elapsed();
-        flight.progress.note_attempt(flight.start, duration, &attempt);
-        let facts = self.facts(flight.age_at_claim + duration, flight.deliver_before);
-        let disposition = rules::decide(
-            &attempt,
-            facts,
-            &mut flight.progress,
-            &self.settings.schedule,
-            &mut self.random,
-        );
-        self.log(sequence, &disposition, &flight.progress);
-        self.concluded.push(flight.guard.conclude(disposition));
-    }
-
-    fn log(&self, sequence: Sequence, disposition: &Disposition, progress: &Progress) {
-        let (lane, attempt, status) = (
-            self.settings.name.as_str(),
-            progress.attempt_count,
-            progress.http_status,
-        );
-        match disposition {
-            Disposition::Delivered { .. } | Disposition::Release => {}
-            Disposition::Wait { .. } => {
-                tracing::debug!(
-                    lane,
-                    sequence = sequence.0,
-                    attempt,
-                    status,
-                    reason = progress.reason,
-                    "event waits"
-                );
-            }
-            Disposition::DeadLetter { .. } => {
-                let reason = &progress.reason;
-                tracing::warn!(
-                    lane,
-                    sequence = sequence.0,
-                    attempt,
-                    status,
-                    reason,
-                    "event dead-lettered"
-                );
-            }
-        }
-    }
-
-    fn facts(&self, age: Duration, deliver_before: Option<UnixMillis>) -> Facts {
-        Facts {
-            age,
-            deliver_before,
-            wall: self.clock.wall(),
-            steady: self.clock.steady(),
-        }
-    }
-
-    fn settled(&mut self, batch: Vec<Settlement>, result: Result<(), SettleError>) {
-        self.settling = None;
-        match result {
-            Ok(()) => {
-                self.store_answers();
-                self.note_waits(&batch);
-                self.feed
-                    .announce(batch.iter().map(|settlement| settlement.sequence));
-            }
-            Err(error) => {
-                // The leases are still open: the same settlements go first in the next call.
-                self.store_refuses("outcomes could not be written", &error);
-                let newer = std::mem::replace(&mut self.concluded, batch);
-                self.concluded.extend(newer);
-            }
-        }
-    }
-
-    /// Looks again when the earliest of what now waits is due.
-    fn note_waits(&mut self, batch: &[Settlement]) {
-        let waits = batch
-            .iter()
-            .filter_map(|settlement| match settlement.disposition {
-                Disposition::Wait { until, .. } => Some(until),
-                _ => None,
-            });
-        if let Some(earliest) = waits.min() {
-            let at = Instant::now() + self.until(earliest);
-            self.look_at = Some(self.look_at.map_or(at, |look_at| look_at.min(at)));
-        }
-    }
-
-    fn store_answers(&mut self) {
-        if self.store_retry.take().is_some() {
-            tracing::info!(lane = self.settings.name.as_str(), "the store takes writes again");
-        }
-    }
-
-    fn store_refuses(&mut self, what: &str, error: &(dyn std::error::Error + 'static)) {
-        let (first, longest) = STORE_RETRY;
-        if self.store_retry.is_none() {
-            let lane = self.settings.name.as_str();
-            tracing::error!(
-                lane,
-                error,
-                "{what}: deliveries pause until the store takes writes"
-            );
-        }
-        let pause = self.store_retry.map_or(first, |pause| (pause * 2).min(longest));
-        self.store_retry = Some(pause);
-        self.store_ready_at = Instant::now() + pause;
     }
 
     fn abandon(self) -> usize {

@@ -38,6 +38,13 @@ impl Schedule {
         let at = self.entry_schedule.get(usize::try_from(step).ok()?)?;
         Some(at.saturating_sub(parked_for))
     }
+
+    /// Number of the first try that is still to come for an event that was parked `parked_for` ago behind another one; beyond the
+    /// last where all their times have passed.
+    pub fn entry_step(&self, parked_for: Duration) -> u32 {
+        let passed = self.entry_schedule.iter().take_while(|at| **at <= parked_for);
+        u32::try_from(passed.count()).unwrap_or(u32::MAX)
+    }
 }
 
 #[cfg(test)]
@@ -92,5 +99,11 @@ mod tests {
         assert_eq!(delay(1, 12), Some(Duration::from_secs(48)), "a late first try");
         assert_eq!(delay(2, 400), Some(Duration::ZERO), "overdue: at once");
         assert_eq!(delay(3, 301), None);
+    }
+
+    #[test]
+    fn what_waited_behind_another_goes_on_where_the_schedule_is_by_now() {
+        let step = |parked_s| schedule().entry_step(Duration::from_secs(parked_s));
+        assert_eq!([step(0), step(10), step(59), step(60), step(300)], [0, 1, 1, 2, 3]);
     }
 }

@@ -1,7 +1,9 @@
 //! The guard that travels with a leased event.
 
-use embeddables_queue::{Disposition, Lease, Sequence, Settlement};
+use embeddables_queue::{Lease, Sequence, Settlement};
 use prometheus_client::metrics::counter::Counter;
+
+use super::rules::Decision;
 
 /// A leased event whose fate is not decided yet. It ends in [`InFlight::conclude`] or [`InFlight::leave_open`].
 ///
@@ -27,13 +29,19 @@ impl InFlight {
         }
     }
 
+    /// Its place in the queue.
+    pub fn sequence(&self) -> Sequence {
+        self.sequence
+    }
+
     /// Ends it with what becomes of the event.
-    pub fn conclude(mut self, disposition: Disposition) -> Settlement {
+    pub fn conclude(mut self, decision: Decision) -> Settlement {
         self.concluded = true;
         Settlement {
             sequence: self.sequence,
             claim: self.claim,
-            disposition,
+            disposition: decision.disposition,
+            gate: decision.gate,
         }
     }
 
@@ -63,7 +71,7 @@ impl Drop for InFlight {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use embeddables_queue::{LaneName, OrderKey, UnixMillis};
+    use embeddables_queue::{Disposition, Gate, LaneName, OrderKey, UnixMillis};
     use std::time::Duration;
 
     fn lease() -> Lease {
@@ -78,12 +86,17 @@ mod tests {
             progress: bytes::Bytes::new(),
             payload: bytes::Bytes::new(),
             interrupted: false,
+            behind: false,
         }
     }
 
     #[test]
     fn a_conclusion_names_the_lease() {
-        let settlement = InFlight::new(&lease(), Counter::default()).conclude(Disposition::Release);
+        let decision = Decision {
+            disposition: Disposition::Release,
+            gate: Gate::Pass,
+        };
+        let settlement = InFlight::new(&lease(), Counter::default()).conclude(decision);
         assert_eq!((settlement.sequence, settlement.claim), (Sequence(7), 3));
     }
 

@@ -52,6 +52,12 @@ pub struct Progress {
     /// HTTP status of the newest attempt; 0 where no status line came.
     #[prost(uint32, tag = "11")]
     pub http_status: u32,
+    /// How often an operator took it back from the dead letters; its `deliver_before` counts no more then.
+    #[prost(uint32, tag = "12")]
+    pub replay_count: u32,
+    /// Whether upstream said since it was parked that its user is not known; one that waits behind another was not tried.
+    #[prost(bool, tag = "13")]
+    pub entry_tried: bool,
 }
 
 /// One try.

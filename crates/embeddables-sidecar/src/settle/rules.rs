@@ -1,19 +1,24 @@
-//! What an answer does to its event: the event column of the design's table, as a pure function.
+//! What an answer does to its event, and to those that wait behind the same identifier: the event column of the design's table,
+//! as a pure function.
 //!
 //! # Invariants
 //! 1. A 2xx is delivered, whatever its body.
-//! 2. An event is dead-lettered only for an answer against the event itself, for the end of the entry schedule, for its age
-//!    or for the caller's `deliver_before`; never because a key or a gateway refused.
+//! 2. An event is dead-lettered only for an answer against the event itself, for the end of the entry schedule, for its age,
+//!    for the caller's `deliver_before`, or, where so configured, because its fate is unknown; never because a key was rejected.
 //! 3. Every decision leaves a reason and a sentence in the progress.
+//! 4. Only what upstream does not know, and in an ordered lane whatever waits, makes others wait.
 
 use std::time::Duration;
 
 use embeddables_core::{Attempt, Fate, Receipt, Verdict};
-use embeddables_queue::{Disposition, UnixMillis};
+use embeddables_queue::{Disposition, Gate, Sequence, UnixMillis};
 use rand::Rng;
 
 use super::progress::{self, Progress, millis};
 use crate::dispatch::schedule::Schedule;
+
+/// Longest wait behind another event before the queue is asked again; only a damaged store ever lets it pass.
+const FOLLOW_AT_MOST: Duration = Duration::from_hours(1);
 
 /// Stable codes of why an event waits or was given up; listed in `docs/errors.md`.
 pub mod reason {
@@ -29,6 +34,10 @@ pub mod reason {
     pub const UPSTREAM_UNAVAILABLE: &str = "UPSTREAM_UNAVAILABLE";
     /// Upstream asks to slow down.
     pub const UPSTREAM_THROTTLED: &str = "UPSTREAM_THROTTLED";
+    /// An earlier event of the same identifier has to be settled first.
+    pub const EARLIER_EVENT: &str = "EARLIER_EVENT";
+    /// Upstream may have it, and `delivery.ambiguity` forbids another try.
+    pub const AMBIGUOUS: &str = "AMBIGUOUS";
     /// The configured `delivery.max_age` has passed.
     pub const MAX_AGE: &str = "MAX_AGE";
     /// The caller's `deliver_before` has passed.
@@ -50,58 +59,70 @@ pub struct Facts {
     pub steady: UnixMillis,
 }
 
+/// What becomes of an event whose fate is unknown.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Ambiguity {
+    /// It is tried again: upstream may then have it twice.
+    #[default]
+    Retry,
+    /// It becomes a dead letter: upstream may then not have it.
+    DeadLetter,
+}
+
+/// The rules of one lane.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Policy {
+    /// When events are tried again.
+    pub schedule: Schedule,
+    /// What becomes of an event whose fate is unknown.
+    pub ambiguity: Ambiguity,
+    /// Whether the events of an identifier keep their order.
+    pub ordered: bool,
+}
+
+/// What becomes of an event, and of those behind it.
+#[derive(Clone, Debug)]
+pub struct Decision {
+    /// Of the event.
+    pub disposition: Disposition,
+    /// Of those behind it.
+    pub gate: Gate,
+}
+
 /// Decides what becomes of an event after an attempt, and writes why into its progress.
 pub fn decide(
     attempt: &Attempt,
     facts: Facts,
     progress: &mut Progress,
-    schedule: &Schedule,
+    policy: &Policy,
     random: &mut impl Rng,
-) -> Disposition {
+) -> Decision {
     progress.http_status = attempt.http_status.map_or(0, u32::from);
     progress.upstream_body = attempt.excerpt.clone().unwrap_or_default();
-    match &attempt.verdict {
+    let disposition = match &attempt.verdict {
         Verdict::Delivered(receipt) => delivered(receipt, facts, progress),
-        Verdict::EntryNotFound => entry_not_found(facts, progress, schedule),
+        Verdict::EntryNotFound => entry_not_found(facts, progress, &policy.schedule),
         Verdict::Invalid => {
             let message = format!("upstream rejected the event: {}", attempt.detail);
             dead_letter(reason::UPSTREAM_REJECTED, message, facts, progress)
         }
-        // Until lanes can be held these are retried without a limit of age: they say nothing against the event.
         Verdict::KeyRejected => {
             let message = format!("upstream does not accept the project's key: {}", attempt.detail);
-            retry(
-                reason::KEY_REJECTED,
-                message,
-                None,
-                facts,
-                progress,
-                schedule,
-                random,
-            )
+            wait(Duration::ZERO, reason::KEY_REJECTED, message, facts, progress)
         }
         Verdict::Refused => {
             let message = format!("refused on the way, not for the event's sake: {}", attempt.detail);
-            retry(
-                reason::UPSTREAM_REFUSED,
+            let retry = Retry {
+                code: reason::UPSTREAM_REFUSED,
                 message,
-                None,
-                facts,
-                progress,
-                schedule,
-                random,
-            )
+                retry_after: None,
+            };
+            retry.until_max_age(attempt, facts, progress, &policy.schedule, random)
         }
+        Verdict::Unavailable { .. } if is_final(attempt.fate, policy) => ambiguous(&attempt.detail, facts, progress),
         Verdict::Unavailable { retry_after } => {
-            if facts.age >= schedule.max_age {
-                let message = format!(
-                    "not delivered within delivery.max_age; the last try: {}",
-                    attempt.detail
-                );
-                return dead_letter(reason::MAX_AGE, message, facts, progress);
-            }
-            let code = match (attempt.http_status, attempt.fate) {
-                (Some(429), _) => reason::UPSTREAM_THROTTLED,
+            let code = match attempt.http_status {
+                Some(429) => reason::UPSTREAM_THROTTLED,
                 _ => reason::UPSTREAM_UNAVAILABLE,
             };
             let fate = if attempt.fate == Fate::Ambiguous {
@@ -109,10 +130,63 @@ pub fn decide(
             } else {
                 ""
             };
-            let message = format!("{}{fate}", attempt.detail);
-            retry(code, message, *retry_after, facts, progress, schedule, random)
+            let retry = Retry {
+                code,
+                message: format!("{}{fate}", attempt.detail),
+                retry_after: *retry_after,
+            };
+            retry.until_max_age(attempt, facts, progress, &policy.schedule, random)
         }
+    };
+    let gate = gate(&attempt.verdict, &disposition, progress, policy);
+    Decision { disposition, gate }
+}
+
+fn is_final(fate: Fate, policy: &Policy) -> bool {
+    fate == Fate::Ambiguous && policy.ambiguity == Ambiguity::DeadLetter
+}
+
+/// What an answer means for the events of the same identifier.
+fn gate(verdict: &Verdict, disposition: &Disposition, progress: &Progress, policy: &Policy) -> Gate {
+    let waits = matches!(disposition, Disposition::Wait { .. });
+    match verdict {
+        _ if policy.ordered && waits => Gate::Lead,
+        Verdict::Delivered(_) if !policy.ordered => Gate::Open,
+        Verdict::EntryNotFound if waits => Gate::Lead,
+        // It goes back as it was: a canary stays one.
+        Verdict::KeyRejected if progress.parked_age_ms.is_some() => Gate::Lead,
+        _ => Gate::Pass,
     }
+}
+
+/// Lets an event wait behind another one of its identifier: `head` where that is under way, else the one that the queue knows.
+pub fn follow(head: Option<Sequence>, facts: Facts, progress: &mut Progress, policy: &Policy) -> Decision {
+    let parked = head.is_none() && !policy.ordered;
+    let disposition = if parked {
+        let parked_at = *progress.parked_age_ms.get_or_insert(millis(facts.age));
+        let parked_for = Duration::from_millis(millis(facts.age).saturating_sub(parked_at));
+        let message = "no entry of the Embeddable matches the identifier yet; another of its events finds out".to_owned();
+        let last = policy.schedule.entry_schedule.last().copied().unwrap_or_default();
+        let delay = last.saturating_sub(parked_for).max(FOLLOW_AT_MOST);
+        wait(delay, reason::ENTRY_NOT_FOUND, message, facts, progress)
+    } else {
+        let message = "an earlier event of the same identifier is settled first".to_owned();
+        wait(FOLLOW_AT_MOST, reason::EARLIER_EVENT, message, facts, progress)
+    };
+    Decision {
+        disposition,
+        gate: Gate::Follow { head },
+    }
+}
+
+/// Gives an event up that may have been sent by a process that ended, where nothing may be sent twice; `None` where it may.
+pub fn interrupted(facts: Facts, progress: &mut Progress, policy: &Policy) -> Option<Disposition> {
+    is_final(Fate::Ambiguous, policy).then(|| ambiguous("the sidecar ended during the attempt", facts, progress))
+}
+
+fn ambiguous(detail: &str, facts: Facts, progress: &mut Progress) -> Disposition {
+    let message = format!("upstream may have it, and delivery.ambiguity forbids another try: {detail}");
+    dead_letter(reason::AMBIGUOUS, message, facts, progress)
 }
 
 /// Gives an event up whose `deliver_before` passed while it waited: nothing is sent any more.
@@ -147,18 +221,15 @@ fn delivered(receipt: &Receipt, facts: Facts, progress: &mut Progress) -> Dispos
 /// The user is not known: a wrong identifier, or an entry that has not been synced yet.
 fn entry_not_found(facts: Facts, progress: &mut Progress, schedule: &Schedule) -> Disposition {
     let age_ms = millis(facts.age);
-    let parked_at = match progress.parked_age_ms {
-        Some(parked_at) => {
-            progress.entry_step = progress.entry_step.saturating_add(1);
-            parked_at
-        }
-        None => {
-            progress.parked_age_ms = Some(age_ms);
-            age_ms
-        }
-    };
-    progress.backoff_step = 0;
+    let parked_at = *progress.parked_age_ms.get_or_insert(age_ms);
     let parked_for = Duration::from_millis(age_ms.saturating_sub(parked_at));
+    progress.entry_step = if progress.entry_tried {
+        progress.entry_step.saturating_add(1)
+    } else {
+        schedule.entry_step(parked_for)
+    };
+    progress.entry_tried = true;
+    progress.backoff_step = 0;
     match schedule.entry_delay(progress.entry_step, parked_for) {
         Some(delay) => {
             let message = "no entry of the Embeddable matches the identifier yet".to_owned();
@@ -172,18 +243,33 @@ fn entry_not_found(facts: Facts, progress: &mut Progress, schedule: &Schedule) -
     }
 }
 
-fn retry(
-    code: &str,
+/// A failure that may pass.
+struct Retry {
+    code: &'static str,
     message: String,
     retry_after: Option<Duration>,
-    facts: Facts,
-    progress: &mut Progress,
-    schedule: &Schedule,
-    random: &mut impl Rng,
-) -> Disposition {
-    let delay = schedule.backoff(progress.backoff_step, retry_after, random);
-    progress.backoff_step = progress.backoff_step.saturating_add(1);
-    wait(delay, code, message, facts, progress)
+}
+
+impl Retry {
+    fn until_max_age(
+        self,
+        attempt: &Attempt,
+        facts: Facts,
+        progress: &mut Progress,
+        schedule: &Schedule,
+        random: &mut impl Rng,
+    ) -> Disposition {
+        if facts.age >= schedule.max_age {
+            let message = format!(
+                "not delivered within delivery.max_age; the last try: {}",
+                attempt.detail
+            );
+            return dead_letter(reason::MAX_AGE, message, facts, progress);
+        }
+        let delay = schedule.backoff(progress.backoff_step, self.retry_after, random);
+        progress.backoff_step = progress.backoff_step.saturating_add(1);
+        wait(delay, self.code, self.message, facts, progress)
+    }
 }
 
 /// Waits for `delay`, but not beyond `deliver_before`: then there is only its end to write down.
@@ -219,12 +305,16 @@ mod tests {
 
     const NOW: UnixMillis = UnixMillis(1_700_000_000_000);
 
-    fn schedule() -> Schedule {
-        Schedule {
-            retry_min: Duration::from_millis(500),
-            retry_max: Duration::from_secs(300),
-            max_age: Duration::from_secs(100),
-            entry_schedule: [10, 60].map(Duration::from_secs).to_vec(),
+    fn policy() -> Policy {
+        Policy {
+            schedule: Schedule {
+                retry_min: Duration::from_millis(500),
+                retry_max: Duration::from_secs(300),
+                max_age: Duration::from_secs(100),
+                entry_schedule: [10, 60].map(Duration::from_secs).to_vec(),
+            },
+            ambiguity: Ambiguity::Retry,
+            ordered: false,
         }
     }
 
@@ -252,8 +342,8 @@ mod tests {
     fn fresh(attempt: &Attempt, age_s: u64) -> (Disposition, Progress) {
         let mut progress = Progress::default();
         let mut random = SmallRng::seed_from_u64(7);
-        let disposition = decide(attempt, facts(age_s), &mut progress, &schedule(), &mut random);
-        (disposition, progress)
+        let decision = decide(attempt, facts(age_s), &mut progress, &policy(), &mut random);
+        (decision.disposition, progress)
     }
 
     #[track_caller]
@@ -302,17 +392,84 @@ mod tests {
     }
 
     #[test]
-    fn a_key_or_a_gateway_that_refuses_costs_no_event_however_old_it_is() {
-        check_waits(
-            &attempt(Some(401), Verdict::KeyRejected),
-            1_000_000,
-            reason::KEY_REJECTED,
-        );
-        check_waits(
-            &attempt(Some(403), Verdict::Refused),
-            1_000_000,
-            reason::UPSTREAM_REFUSED,
-        );
+    fn a_rejected_key_costs_no_event_and_no_time() {
+        let rejected = attempt(Some(401), Verdict::KeyRejected);
+        let (disposition, progress) = fresh(&rejected, 1_000_000);
+        assert!(matches!(disposition, Disposition::Wait { until: NOW, .. }), "{disposition:?}");
+        assert_eq!((&*progress.reason, progress.backoff_step), (reason::KEY_REJECTED, 0));
+    }
+
+    #[test]
+    fn what_is_refused_on_the_way_waits_until_max_age() {
+        let refused = attempt(Some(403), Verdict::Refused);
+        check_waits(&refused, 99, reason::UPSTREAM_REFUSED);
+        check_given_up(&refused, 100, reason::MAX_AGE);
+    }
+
+    #[test]
+    fn an_unknown_fate_is_final_only_where_so_configured() {
+        let ambiguous = attempt(Some(502), Verdict::Unavailable { retry_after: None });
+        assert_eq!(ambiguous.fate, Fate::Ambiguous);
+        check_waits(&ambiguous, 0, reason::UPSTREAM_UNAVAILABLE);
+        let policy = Policy {
+            ambiguity: Ambiguity::DeadLetter,
+            ..policy()
+        };
+        let mut decided = |attempt: &Attempt| {
+            let mut random = SmallRng::seed_from_u64(7);
+            decide(attempt, facts(0), &mut Progress::default(), &policy, &mut random).disposition
+        };
+        assert!(matches!(decided(&ambiguous), Disposition::DeadLetter { reason, .. } if &*reason == reason::AMBIGUOUS));
+        let not_sent = attempt(None, Verdict::Unavailable { retry_after: None });
+        assert!(matches!(decided(&not_sent), Disposition::Wait { .. }), "nothing was sent");
+        assert!(interrupted(facts(0), &mut Progress::default(), &policy).is_some());
+    }
+
+    /// What an answer means for those behind the same identifier.
+    #[track_caller]
+    fn check_gate(ordered: bool, attempt: &Attempt, parked: bool, expected: Gate) {
+        let policy = Policy { ordered, ..policy() };
+        let mut progress = Progress {
+            parked_age_ms: parked.then_some(0),
+            ..Progress::default()
+        };
+        let mut random = SmallRng::seed_from_u64(7);
+        let decision = decide(attempt, facts(0), &mut progress, &policy, &mut random);
+        assert_eq!(decision.gate, expected, "ordered {ordered}, parked {parked}: {attempt:?}");
+    }
+
+    #[test]
+    fn only_an_unknown_user_makes_others_wait_and_a_success_lets_all_of_them_go() {
+        let unavailable = attempt(Some(503), Verdict::Unavailable { retry_after: None });
+        check_gate(false, &attempt(Some(200), Verdict::Delivered(Receipt::default())), true, Gate::Open);
+        check_gate(false, &attempt(Some(404), Verdict::EntryNotFound), false, Gate::Lead);
+        check_gate(false, &attempt(Some(400), Verdict::Invalid), true, Gate::Pass);
+        check_gate(false, &unavailable, true, Gate::Pass);
+        check_gate(false, &attempt(Some(401), Verdict::KeyRejected), true, Gate::Lead);
+        check_gate(false, &attempt(Some(401), Verdict::KeyRejected), false, Gate::Pass);
+    }
+
+    #[test]
+    fn in_an_ordered_lane_whatever_waits_makes_others_wait_and_whatever_ends_lets_the_next_pass() {
+        let unavailable = attempt(Some(503), Verdict::Unavailable { retry_after: None });
+        check_gate(true, &attempt(Some(200), Verdict::Delivered(Receipt::default())), false, Gate::Pass);
+        check_gate(true, &attempt(Some(400), Verdict::Invalid), false, Gate::Pass);
+        check_gate(true, &unavailable, false, Gate::Lead);
+        check_gate(true, &attempt(Some(401), Verdict::KeyRejected), false, Gate::Lead);
+        check_gate(true, &attempt(Some(404), Verdict::EntryNotFound), false, Gate::Lead);
+    }
+
+    #[test]
+    fn one_that_waits_behind_a_parked_event_is_parked_itself() {
+        let mut progress = Progress::default();
+        let decision = follow(None, facts(7), &mut progress, &policy());
+        assert_eq!(decision.gate, Gate::Follow { head: None });
+        assert_eq!(progress.parked_age_ms, Some(7_000));
+        assert_eq!(progress.reason, reason::ENTRY_NOT_FOUND);
+        let mut progress = Progress::default();
+        let head = Some(Sequence(3));
+        assert_eq!(follow(head, facts(7), &mut progress, &policy()).gate, Gate::Follow { head });
+        assert_eq!((progress.parked_age_ms, &*progress.reason), (None, reason::EARLIER_EVENT));
     }
 
     #[test]
@@ -332,7 +489,7 @@ mod tests {
         // Parked at the age of 5 s; the first try comes 2 s late.
         for age_s in [5, 17, 65] {
             waits.push(
-                match decide(&unknown, facts(age_s), &mut progress, &schedule(), &mut random) {
+                match decide(&unknown, facts(age_s), &mut progress, &policy(), &mut random).disposition {
                     Disposition::Wait { until, .. } => Some(until.0 - NOW.0),
                     Disposition::DeadLetter { reason, .. } => {
                         assert_eq!(&*reason, reason::ENTRY_NOT_FOUND);
@@ -358,9 +515,10 @@ mod tests {
             &unknown,
             facts,
             &mut Progress::default(),
-            &schedule(),
+            &policy(),
             &mut random,
-        );
+        )
+        .disposition;
         assert!(
             matches!(disposition, Disposition::Wait { until, .. } if until == limit),
             "{disposition:?}"

@@ -1,7 +1,7 @@
 //! The breaker: after failures in a row nothing is sent but, from time to time, one event that finds out.
 //!
 //! # Invariants
-//! 1. While half-open at most one attempt is under way that began since.
+//! 1. While half-open at most one attempt is under way that began since (`half_open_attempts`, which is 1).
 //! 2. Only attempts begun after it last changed move it: what was under way before says nothing new.
 //! 3. It opens for at most [`LONGEST`]: an upstream that is back is noticed soon.
 
@@ -21,7 +21,7 @@ const LONGEST: Duration = Duration::from_secs(1);
 enum State {
     Closed { failures: u32 },
     Open { until: Instant },
-    HalfOpen { begun: bool },
+    HalfOpen { begun: usize },
 }
 
 /// What the breaker lets through.
@@ -29,8 +29,8 @@ enum State {
 pub(super) enum Passage {
     /// Everything.
     All,
-    /// One, and no more until that has ended.
-    One,
+    /// So many, and no more until those have ended.
+    Some(usize),
     /// Nothing before this time.
     NoneUntil(Instant),
     /// Nothing before the one under way has ended.
@@ -43,28 +43,37 @@ pub(super) struct Breaker {
     state: State,
     changed: Instant,
     openings: u32,
+    half_open_attempts: usize,
 }
 
 impl Breaker {
-    pub(super) fn new(now: Instant) -> Self {
+    pub(super) fn new(now: Instant, half_open_attempts: usize) -> Self {
         Self {
             state: State::Closed { failures: 0 },
             changed: now,
             openings: 0,
+            half_open_attempts,
         }
+    }
+
+    /// Goes on half-open: an earlier life left it open.
+    pub(super) fn half_open(&mut self, now: Instant) {
+        self.change(State::HalfOpen { begun: 0 }, now);
     }
 
     pub(super) fn passage(&mut self, now: Instant) -> Passage {
         if let State::Open { until } = self.state
             && until <= now
         {
-            self.change(State::HalfOpen { begun: false }, now);
+            self.change(State::HalfOpen { begun: 0 }, now);
         }
         match self.state {
             State::Closed { .. } => Passage::All,
             State::Open { until } => Passage::NoneUntil(until),
-            State::HalfOpen { begun: false } => Passage::One,
-            State::HalfOpen { begun: true } => Passage::None,
+            State::HalfOpen { begun } if begun < self.half_open_attempts => {
+                Passage::Some(self.half_open_attempts - begun)
+            }
+            State::HalfOpen { .. } => Passage::None,
         }
     }
 
@@ -72,14 +81,10 @@ impl Breaker {
         matches!(self.state, State::Closed { .. })
     }
 
-    pub(super) fn is_half_open(&self) -> bool {
-        matches!(self.state, State::HalfOpen { .. })
-    }
-
     /// Notes that an attempt begins.
     pub(super) fn begun(&mut self) {
         if let State::HalfOpen { begun } = &mut self.state {
-            *begun = true;
+            *begun += 1;
         }
     }
 
@@ -98,13 +103,13 @@ impl Breaker {
         !was_closed
     }
 
-    /// Notes a failure; whether that opened the breaker.
-    pub(super) fn failed(&mut self, begun: Instant, now: Instant, random: &mut impl Rng) -> bool {
+    /// Notes a failure, which `at_once` opens it without others before it; whether it opened.
+    pub(super) fn failed(&mut self, begun: Instant, at_once: bool, now: Instant, random: &mut impl Rng) -> bool {
         if begun < self.changed {
             return false;
         }
         match self.state {
-            State::Closed { failures } if failures + 1 < FAILURES => {
+            State::Closed { failures } if !at_once && failures + 1 < FAILURES => {
                 self.state = State::Closed {
                     failures: failures + 1,
                 };
@@ -118,8 +123,7 @@ impl Breaker {
         }
     }
 
-    /// Opens it whatever was before.
-    pub(super) fn trip(&mut self, now: Instant, random: &mut impl Rng) {
+    fn trip(&mut self, now: Instant, random: &mut impl Rng) {
         let doubled = FIRST.saturating_mul(2_u32.saturating_pow(self.openings.min(16)));
         let open_for = doubled.min(LONGEST).mul_f64(random.random_range(0.5..=1.0));
         self.openings = self.openings.saturating_add(1);
@@ -140,10 +144,10 @@ mod tests {
 
     fn tripped() -> (Breaker, Instant, SmallRng) {
         let (now, mut random) = (Instant::now(), SmallRng::seed_from_u64(7));
-        let mut breaker = Breaker::new(now);
+        let mut breaker = Breaker::new(now, 1);
         for _ in 0..FAILURES {
             assert_eq!(breaker.passage(now), Passage::All);
-            breaker.failed(now, now, &mut random);
+            breaker.failed(now, false, now, &mut random);
         }
         (breaker, now, random)
     }
@@ -152,10 +156,10 @@ mod tests {
     fn failures_in_a_row_open_it_and_a_success_between_does_not_count() {
         let (mut breaker, now, mut random) = tripped();
         assert!(matches!(breaker.passage(now), Passage::NoneUntil(_)));
-        let mut patient = Breaker::new(now);
+        let mut patient = Breaker::new(now, 1);
         for _ in 0..100 {
             for _ in 0..FAILURES - 1 {
-                patient.failed(now, now, &mut random);
+                patient.failed(now, false, now, &mut random);
             }
             patient.served(now, now);
         }
@@ -166,7 +170,7 @@ mod tests {
     fn half_open_lets_one_through_and_its_success_closes_it() {
         let (mut breaker, now, _) = tripped();
         let later = now + LONGEST;
-        assert_eq!(breaker.passage(later), Passage::One);
+        assert_eq!(breaker.passage(later), Passage::Some(1));
         breaker.begun();
         assert_eq!(breaker.passage(later), Passage::None);
         assert!(breaker.served(later, later));
@@ -177,10 +181,10 @@ mod tests {
     fn an_attempt_from_before_moves_nothing() {
         let (mut breaker, now, mut random) = tripped();
         let later = now + LONGEST;
-        assert_eq!(breaker.passage(later), Passage::One);
+        assert_eq!(breaker.passage(later), Passage::Some(1));
         breaker.begun();
         assert!(!breaker.served(now, later));
-        assert!(!breaker.failed(now, later, &mut random));
+        assert!(!breaker.failed(now, false, later, &mut random));
         assert_eq!(breaker.passage(later), Passage::None);
     }
 
@@ -193,9 +197,9 @@ mod tests {
             };
             assert!(until - now <= LONGEST);
             now = until;
-            assert_eq!(breaker.passage(now), Passage::One);
+            assert_eq!(breaker.passage(now), Passage::Some(1));
             breaker.begun();
-            assert!(breaker.failed(now, now, &mut random));
+            assert!(breaker.failed(now, false, now, &mut random));
         }
         let Passage::NoneUntil(until) = breaker.passage(now) else {
             panic!("not open: {breaker:?}");

@@ -35,6 +35,8 @@ pub(super) struct Concurrency {
     /// Up to here the limit grows by one a success; beyond it by one a round trip.
     threshold: f64,
     decreased: Instant,
+    /// When the limit was last reached.
+    reached: Option<Instant>,
     /// Recent and usual round trip in seconds; `None` before the first success.
     round_trip: Option<(f64, f64)>,
 }
@@ -48,6 +50,7 @@ impl Concurrency {
             limit: 1.0,
             threshold: max,
             decreased: now,
+            reached: None,
             round_trip: None,
         }
     }
@@ -69,9 +72,15 @@ impl Concurrency {
         self.decreased = now;
     }
 
-    /// Notes an attempt that upstream served. `in_flight` counts it.
-    #[expect(clippy::cast_precision_loss, reason = "a limit has few digits")]
-    pub(super) fn served(&mut self, begun: Instant, now: Instant, in_flight: usize) {
+    /// Notes that an attempt begins; `in_flight` counts it.
+    pub(super) fn begun(&mut self, in_flight: usize, now: Instant) {
+        if in_flight >= self.limit() {
+            self.reached = Some(now);
+        }
+    }
+
+    /// Notes an attempt that upstream served.
+    pub(super) fn served(&mut self, begun: Instant, now: Instant) {
         let sample = now.saturating_duration_since(begun).as_secs_f64();
         let (recent, usual) = self.round_trip.map_or((sample, sample), |(recent, usual)| {
             (
@@ -84,7 +93,7 @@ impl Concurrency {
             self.decrease(GENTLE_DECREASE, begun, now);
             return;
         }
-        if (in_flight as f64) < self.limit.floor() {
+        if self.reached.is_none_or(|reached| reached < begun) {
             return;
         }
         let step = if self.limit < self.threshold {
@@ -121,8 +130,9 @@ mod tests {
         let begun = *now;
         *now += trip;
         let count = limit.limit();
+        limit.begun(count, begun);
         for _ in 0..count {
-            limit.served(begun, *now, count);
+            limit.served(begun, *now);
         }
     }
 
@@ -178,8 +188,9 @@ mod tests {
             round(&mut limit, &mut now, TRIP);
         }
         for _ in 0..100 {
+            limit.begun(1, now);
             now += TRIP;
-            limit.served(now - TRIP, now, 1);
+            limit.served(now - TRIP, now);
         }
         assert_eq!(limit.limit(), 8);
     }

@@ -36,6 +36,20 @@ impl Pause {
         }
     }
 
+    /// Time left of any pause.
+    pub(super) fn left_of_any(&self, now: Instant) -> Duration {
+        self.until
+            .map_or(Duration::ZERO, |until| until.saturating_duration_since(now))
+    }
+
+    /// Time left of a pause that upstream asked for.
+    pub(super) fn left(&self, now: Instant) -> Duration {
+        match self.until {
+            Some(until) if self.asked => until.saturating_duration_since(now),
+            _ => Duration::ZERO,
+        }
+    }
+
     /// Whether upstream asked for it.
     pub(super) fn is_asked(&self, now: Instant) -> bool {
         self.asked && self.until.is_some_and(|until| until > now)

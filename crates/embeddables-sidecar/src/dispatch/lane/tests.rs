@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use embeddables_client::{ApiKey, BaseUrl};
 use embeddables_core::{
-    Defaults, Event, EventId, Fate, Identifier, IdentifierValue, ProjectId, Receipt, Rules, Timestamp,
+    Attempt, Defaults, Event, EventId, Fate, Identifier, IdentifierValue, ProjectId, Receipt, Rules, Timestamp,
     Verdict,
 };
 use embeddables_queue::memory::{MemoryConfig, MemoryQueue};
@@ -16,6 +16,13 @@ use tower::service_fn;
 use tower::util::BoxCloneSyncService;
 
 use super::*;
+use crate::deliver::Parcel;
+use crate::dispatch::board::{Board, Condition, HoldReason};
+use crate::dispatch::gates::ProbeIntervals;
+use crate::dispatch::schedule::Schedule;
+use crate::enqueue::codec;
+use crate::settle::progress::Progress;
+use crate::settle::rules::Ambiguity;
 
 const PROJECT: &str = "pr_1";
 
@@ -52,7 +59,28 @@ struct World {
     /// Attempts under way at once, at most.
     peak: Arc<AtomicUsize>,
     calls: Arc<AtomicUsize>,
+    /// Ids in the order in which they were sent.
+    sent: Arc<Mutex<Vec<String>>>,
     next_id: AtomicUsize,
+    endpoint: watch::Sender<Arc<Endpoint>>,
+    board: Mutex<Board>,
+}
+
+fn project() -> ProjectId {
+    ProjectId::parse(PROJECT).expect("a project")
+}
+
+fn endpoint(key: &str) -> Arc<Endpoint> {
+    let url = BaseUrl::parse("http://127.0.0.1:1").expect("a URL");
+    Arc::new(Endpoint::new(url, project(), ApiKey::parse(key).expect("a key")))
+}
+
+fn order_key(user: &str) -> [u8; 16] {
+    let mut key = [0; 16];
+    for (place, byte) in user.bytes().take(16).enumerate() {
+        key[place] = byte;
+    }
+    key
 }
 
 impl World {
@@ -68,19 +96,25 @@ impl World {
             script: Arc::new(Mutex::new(script.into_iter().collect())),
             peak: Arc::default(),
             calls: Arc::default(),
+            sent: Arc::default(),
             next_id: AtomicUsize::new(0),
+            endpoint: watch::Sender::new(endpoint("rk_test_0123456789")),
+            board: Mutex::default(),
         }
     }
 
     /// The upstream: answers by the script, and with 200 once that is used up.
     fn upstream(&self) -> Deliver {
-        let (script, peak, calls) = (
+        let (script, peak, calls, sent) = (
             Arc::clone(&self.script),
             Arc::clone(&self.peak),
             Arc::clone(&self.calls),
+            Arc::clone(&self.sent),
         );
         let under_way = Arc::new(AtomicUsize::new(0));
-        BoxCloneSyncService::new(service_fn(move |_: Parcel| {
+        BoxCloneSyncService::new(service_fn(move |parcel: Parcel| {
+            let id = parcel.event.event_id().as_str().to_owned();
+            sent.lock().expect("the list").push(id);
             let scripted = script.lock().expect("the script").pop_front();
             let (delay, attempt) = scripted.unwrap_or((Duration::from_millis(10), delivered()));
             let (peak, under_way) = (Arc::clone(&peak), Arc::clone(&under_way));
@@ -95,39 +129,74 @@ impl World {
     }
 
     fn lane(&self, max_in_flight: usize) -> Lane {
-        let endpoint = Endpoint::new(
-            BaseUrl::parse("http://127.0.0.1:1").expect("a URL"),
-            ProjectId::parse(PROJECT).expect("a project"),
-            ApiKey::parse("rk_test_0123456789").expect("a key"),
-        );
-        let settings = LaneSettings {
-            name: LaneName::new(PROJECT),
-            endpoint: Arc::new(endpoint),
-            max_in_flight: NonZeroUsize::new(max_in_flight).expect("not zero"),
-            schedule: Arc::new(Schedule {
+        self.lane_with(max_in_flight, |_| {})
+    }
+
+    fn lane_with(&self, max_in_flight: usize, change: impl FnOnce(&mut Policy)) -> Lane {
+        let mut policy = Policy {
+            schedule: Schedule {
                 retry_min: Duration::from_millis(500),
                 retry_max: Duration::from_secs(300),
                 max_age: Duration::from_secs(3_600),
                 entry_schedule: [10, 60].map(Duration::from_secs).to_vec(),
-            }),
+            },
+            ambiguity: Ambiguity::Retry,
+            ordered: false,
+        };
+        change(&mut policy);
+        let settings = LaneSettings {
+            name: LaneName::new(PROJECT),
+            gates: GateSettings {
+                max_in_flight: NonZeroUsize::new(max_in_flight).expect("not zero"),
+                rate: None,
+                probes: ProbeIntervals {
+                    min: Duration::from_secs(5),
+                    max: Duration::from_secs(300),
+                },
+                trip_at_ambiguous: false,
+                half_open_attempts: 1,
+            },
+            policy: Arc::new(policy),
+            max_batch: NonZeroUsize::new(128).expect("not zero"),
+            linger: Duration::ZERO,
+            live_percent: 20,
             pulse: Pulse::new(self.clock.steady()),
             lost: Counter::default(),
         };
-        let store: Arc<dyn Store> = Arc::clone(&self.store) as Arc<dyn Store>;
-        let clock: Arc<dyn Clock> = Arc::clone(&self.clock) as Arc<dyn Clock>;
-        Lane::new(settings, store, self.upstream(), clock, Arc::default(), 7)
+        let (board, mut posts) = Board::new([project()]);
+        *self.board.lock().expect("the board") = board;
+        let parts = LaneParts {
+            store: Arc::clone(&self.store) as Arc<dyn Store>,
+            deliver: self.upstream(),
+            clock: Arc::clone(&self.clock) as Arc<dyn Clock>,
+            feed: Arc::default(),
+            endpoint: self.endpoint.subscribe(),
+            post: posts.remove(&project()).expect("its post"),
+            seed: 7,
+        };
+        Lane::new(settings, parts)
     }
 
-    /// Appends an event and returns its id.
+    fn view(&self) -> crate::dispatch::board::LaneView {
+        let board = self.board.lock().expect("the board").clone();
+        board.view(&project()).expect("the lane")
+    }
+
     async fn publish(&self, deliver_before: Option<UnixMillis>) -> String {
+        let user = format!("user-{}", self.next_id.load(Ordering::SeqCst));
+        self.publish_for(&user, deliver_before).await
+    }
+
+    /// Appends an event of a user and returns its id.
+    async fn publish_for(&self, user: &str, deliver_before: Option<UnixMillis>) -> String {
         let id = format!("id-{}", self.next_id.fetch_add(1, Ordering::SeqCst));
-        let project = ProjectId::parse(PROJECT).expect("a project");
+        let project = project();
         let event = Event {
             embeddable_id: "flow_1".to_owned(),
             name: "visit".to_owned(),
             identifier: Some(Identifier {
                 key: "email".to_owned(),
-                value: Some(IdentifierValue::String("a@b.co".to_owned())),
+                value: Some(IdentifierValue::String(user.to_owned())),
             }),
             ..Event::default()
         };
@@ -143,8 +212,9 @@ impl World {
             lane: LaneName::new(PROJECT),
             id: id.as_str().into(),
             fingerprint: [0; 16],
-            order_key: [0; 16],
+            order_key: order_key(user),
             accept_time: self.clock.wall(),
+            deadline: deliver_before,
             payload: codec::encode(event, deliver_before),
         };
         let append = Append {
@@ -257,14 +327,15 @@ async fn an_unknown_user_is_tried_by_the_schedule_and_given_up_after_it() {
 
 #[tokio::test(start_paused = true)]
 async fn no_more_than_max_in_flight_are_under_way_and_a_waiting_event_counts_for_none() {
-    let failures = (0..5).map(|_| (Duration::from_millis(100), unavailable()));
-    let world = World::new(failures);
+    let mut script = vec![(Duration::from_millis(100), delivered()); 30];
+    script.extend(vec![(Duration::from_millis(100), unavailable()); 4]);
+    let world = World::new(script);
     for _ in 0..50 {
         world.publish(None).await;
     }
     run_until(world.lane(5), async || world.books().delivered == 50).await;
     assert_eq!(world.peak.load(Ordering::SeqCst), 5);
-    assert_eq!(world.calls.load(Ordering::SeqCst), 55);
+    assert_eq!(world.calls.load(Ordering::SeqCst), 54);
 }
 
 #[tokio::test(start_paused = true)]
@@ -318,4 +389,118 @@ async fn abandoning_leaves_the_lease_open() {
     stop.send_replace(Stop::Abandon);
     assert_eq!(run.await.expect("the lane ends"), 1);
     assert_eq!(world.books().delivered, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rejected_key_holds_the_lane_and_another_key_opens_it() {
+    let rejected = || (Duration::from_millis(1), answer(401, Verdict::KeyRejected));
+    let world = World::new([rejected(), rejected()]);
+    for _ in 0..10 {
+        world.publish(None).await;
+    }
+    let rekeyed = std::cell::Cell::new(false);
+    run_until(world.lane(4), async || {
+        // One that found it out, and one probe.
+        if world.calls.load(Ordering::SeqCst) == 2 && !rekeyed.get() {
+            let view = world.view();
+            assert_eq!(view.hold.map(|hold| hold.reason), Some(HoldReason::KeyRejected));
+            assert!(!world.store.lane_state(&LaneName::new(PROJECT)).ageing, "no age is spent");
+            world.endpoint.send_replace(endpoint("rk_test_another"));
+            rekeyed.set(true);
+        }
+        world.books().delivered == 10
+    })
+    .await;
+    assert!(rekeyed.get());
+    assert_eq!(world.view().condition, Condition::Open);
+    assert!(world.store.lane_state(&LaneName::new(PROJECT)).ageing);
+    let sent = world.sent.lock().expect("the list").clone();
+    assert_ne!(sent[0], sent[1], "each probe is another event");
+    assert_eq!(world.books().dead_lettered, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_an_unknown_user_only_one_event_is_tried_and_all_follow_its_success() {
+    let unknown = || (Duration::from_millis(1), answer(404, Verdict::EntryNotFound));
+    let world = World::new([unknown(), unknown()]);
+    let begin = Instant::now();
+    for _ in 0..20 {
+        world.publish_for("late", None).await;
+    }
+    run_until(world.lane(8), async || world.books().delivered == 20).await;
+    assert_eq!(world.calls.load(Ordering::SeqCst), 22, "two in vain, and each once");
+    let sent = world.sent.lock().expect("the list").clone();
+    assert_eq!(sent[..3], ["id-0", "id-0", "id-0"], "the canary");
+    assert!((60..62).contains(&begin.elapsed().as_secs()), "{:?}", begin.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn in_an_ordered_lane_events_of_a_user_go_out_one_by_one_in_order() {
+    let script = vec![
+        (Duration::from_millis(5), delivered()),
+        (Duration::from_millis(5), unavailable()),
+        (Duration::from_millis(50), answer(400, Verdict::Invalid)),
+    ];
+    let world = World::new(script);
+    for _ in 0..6 {
+        world.publish_for("one", None).await;
+    }
+    let lane = world.lane_with(8, |policy| policy.ordered = true);
+    run_until(lane, async || world.books().delivered == 5).await;
+    let sent = world.sent.lock().expect("the list").clone();
+    assert_eq!(sent, ["id-0", "id-1", "id-1", "id-2", "id-3", "id-4", "id-5"]);
+    assert_eq!(world.peak.load(Ordering::SeqCst), 1);
+    assert_eq!(world.books().dead_lettered, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_deadline_passes_also_while_the_lane_is_held() {
+    let world = World::new([(Duration::from_millis(1), answer(401, Verdict::KeyRejected))]);
+    world.publish(None).await;
+    let limit = UnixMillis(world.clock.wall().0 + 2_000);
+    let lane = world.lane(4);
+    let (stop, stopped) = watch::channel(Stop::Run);
+    let run = tokio::spawn(lane.run(stopped));
+    while world.view().condition != Condition::Held {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let id = world.publish(Some(limit)).await;
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    let (state, _) = world.state(&id).await;
+    assert!(
+        matches!(state, EntryState::DeadLettered { ref reason, .. } if &**reason == "DELIVER_BEFORE_PASSED"),
+        "{state:?}"
+    );
+    assert_eq!(world.calls.load(Ordering::SeqCst), 1);
+    stop.send_replace(Stop::Finish);
+    assert_eq!(run.await.expect("the lane ends"), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_operator_holds_and_resumes_and_the_hold_outlives_the_lane() {
+    let world = World::new([]);
+    let (stop, stopped) = watch::channel(Stop::Run);
+    let run = tokio::spawn(world.lane(4).run(stopped));
+    let board = world.board.lock().expect("the board").clone();
+    let view = board.hold(&project(), "moving house".to_owned()).await.expect("it runs");
+    assert!(view.hold.is_some_and(|hold| hold.message.contains("moving house")));
+    world.publish(None).await;
+    tokio::time::sleep(Duration::from_secs(600)).await;
+    stop.send_replace(Stop::Finish);
+    assert_eq!(run.await.expect("the lane ends"), 0);
+    assert_eq!(world.calls.load(Ordering::SeqCst), 0);
+
+    let lane = world.lane(4);
+    assert_eq!(world.view().condition, Condition::Held, "known before it runs");
+    let (stop, stopped) = watch::channel(Stop::Run);
+    let run = tokio::spawn(lane.run(stopped));
+    let board = world.board.lock().expect("the board").clone();
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_eq!(world.calls.load(Ordering::SeqCst), 0);
+    board.resume(&project()).await.expect("it runs");
+    while world.books().delivered == 0 {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    stop.send_replace(Stop::Finish);
+    assert_eq!(run.await.expect("the lane ends"), 0);
 }

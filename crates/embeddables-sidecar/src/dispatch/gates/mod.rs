@@ -1,0 +1,397 @@
+//! All gates of one lane, in the order in which an event meets them: it is sent only when every one is open.
+//!
+//! 1. [`hold`]: key, route or every event is refused; a probe from time to time.
+//! 2. [`pause`]: upstream asked for time, or the lane has just been opened again.
+//! 3. [`breaker`]: attempts fail in a row; one at a time finds out whether that is over.
+//! 4. [`rate`]: the configured rate.
+//! 5. [`pace`]: the rate that upstream was found to admit.
+//! 6. [`concurrency`]: as many at once as upstream serves well.
+//! 7. [`budget`]: repeats of failed attempts.
+//!
+//! # Invariants
+//! 1. Gates delay and never fail an event; a waiting event holds none of them.
+//! 2. An answer moves hold and key only where it was asked with the present key ([`Ticket::key`]).
+//! 3. Every way back to sending is jittered and begins with one attempt in flight.
+//! 4. Time and randomness are handed in.
+
+mod breaker;
+mod budget;
+mod concurrency;
+mod hold;
+mod pace;
+mod pause;
+mod rate;
+
+use std::num::NonZeroUsize;
+use std::time::Duration;
+
+use embeddables_core::{Attempt, Fate, Verdict};
+use embeddables_queue::{OrderKey, UnixMillis};
+use rand::Rng;
+use tokio::time::Instant;
+
+use self::breaker::Breaker;
+use self::budget::Budget;
+use self::concurrency::Concurrency;
+use self::hold::Hold;
+use self::pace::Pace;
+use self::pause::Pause;
+use self::rate::Rate;
+use super::board::{Condition, HoldReason};
+
+pub use self::hold::ProbeIntervals;
+pub use self::rate::RateLimit;
+pub(super) use self::hold::Held;
+
+/// What the gates of a lane are set to.
+#[derive(Clone, Copy, Debug)]
+pub struct GateSettings {
+    /// Most attempts under way at once.
+    pub max_in_flight: NonZeroUsize,
+    /// Configured rate.
+    pub rate: Option<RateLimit>,
+    /// Time between the probes of a held lane.
+    pub probes: ProbeIntervals,
+    /// Whether an ambiguous attempt opens the breaker at once: where such events become dead letters.
+    pub trip_at_ambiguous: bool,
+    /// Attempts that a half-open breaker lets through at once: 1, but in simulations that prove that more are noticed.
+    pub half_open_attempts: usize,
+}
+
+/// What may begin now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Allowance {
+    /// Attempts.
+    Begin {
+        /// So many of them.
+        max: NonZeroUsize,
+        /// So many of them repeats.
+        max_repeats: usize,
+    },
+    /// One attempt of any event, to find out whether a hold is over.
+    Probe,
+    /// None before this time; `None`: before something else happens.
+    None(Option<Instant>),
+}
+
+/// What an attempt was begun with; goes back with its end.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Ticket {
+    begun: Instant,
+    key: u64,
+    repeat: bool,
+    probe: bool,
+}
+
+/// What an answer changed; the lane logs and keeps it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Change {
+    /// The lane is held.
+    Held(HoldReason),
+    /// A hold was lifted.
+    Lifted,
+    /// The breaker opened.
+    Opened,
+    /// The breaker closed.
+    Closed,
+    /// Upstream asked for time.
+    Paused,
+}
+
+/// All gates of one lane.
+#[derive(Debug)]
+pub(super) struct Gates {
+    settings: GateSettings,
+    hold: Hold,
+    pause: Pause,
+    breaker: Breaker,
+    rate: Rate,
+    pace: Pace,
+    concurrency: Concurrency,
+    budget: Budget,
+    /// Rises with each key that the lane is given.
+    key: u64,
+}
+
+impl Gates {
+    pub(super) fn new(settings: GateSettings, now: Instant) -> Self {
+        Self {
+            hold: Hold::new(settings.probes),
+            pause: Pause::default(),
+            breaker: Breaker::new(now, settings.half_open_attempts),
+            rate: Rate::new(settings.rate, now),
+            pace: Pace::new(now),
+            concurrency: Concurrency::new(settings.max_in_flight, now),
+            budget: Budget::new(now),
+            key: 0,
+            settings,
+        }
+    }
+
+    /// What may begin now, at most `wanted` attempts beside the `in_flight` ones. The one place that knows the order of the gates.
+    pub(super) fn allowance(&mut self, wanted: NonZeroUsize, in_flight: usize, now: Instant) -> Allowance {
+        let probe = match self.hold.passage(now) {
+            hold::Passage::None(until) => return Allowance::None(until),
+            hold::Passage::Probe => true,
+            hold::Passage::All => false,
+        };
+        match self.pause.check(now) {
+            (Some(until), _) => return Allowance::None(Some(until)),
+            (None, true) => self.concurrency.restart(now),
+            (None, false) => {}
+        }
+        let at_most = match self.breaker.passage(now) {
+            breaker::Passage::NoneUntil(until) => return Allowance::None(Some(until)),
+            breaker::Passage::None => return Allowance::None(None),
+            breaker::Passage::Some(count) => count,
+            breaker::Passage::All => usize::MAX,
+        };
+        let wanted = wanted.get().min(at_most).min(if probe { 1 } else { usize::MAX });
+        let by_rate = self.rate.available(wanted);
+        if by_rate == 0 {
+            return Allowance::None(self.rate.next());
+        }
+        let by_pace = self.pace.available(by_rate, now);
+        if by_pace == 0 {
+            return Allowance::None(self.pace.next(now));
+        }
+        if probe {
+            return Allowance::Probe;
+        }
+        let free = self.concurrency.limit().saturating_sub(in_flight).min(by_pace);
+        match NonZeroUsize::new(free) {
+            // One finds out for all: it does not matter whether it is a repeat.
+            Some(max) if !self.breaker.is_closed() => Allowance::Begin {
+                max,
+                max_repeats: max.get(),
+            },
+            Some(max) => Allowance::Begin {
+                max,
+                max_repeats: self.budget.available(now).min(max.get()),
+            },
+            None => Allowance::None(None),
+        }
+    }
+
+    /// Whether a lease that was claimed before may still be sent.
+    pub(super) fn admits(&mut self, now: Instant) -> bool {
+        let held = matches!(self.hold.passage(now), hold::Passage::None(_));
+        let broken = matches!(
+            self.breaker.passage(now),
+            breaker::Passage::None | breaker::Passage::NoneUntil(_)
+        );
+        !held && !broken && self.pause.left_of_any(now).is_zero()
+    }
+
+    /// When there is room in the budget for another repeat.
+    pub(super) fn next_repeat(&self, now: Instant) -> Instant {
+        now + self.budget.wait()
+    }
+
+    /// Notes that an attempt begins; `in_flight` counts it.
+    pub(super) fn begin(&mut self, repeat: bool, in_flight: usize, now: Instant) -> Ticket {
+        let probe = self.hold.passage(now) == hold::Passage::Probe;
+        if probe {
+            self.hold.probe_begun();
+        }
+        self.breaker.begun();
+        self.rate.spend();
+        self.pace.spend();
+        self.concurrency.begun(in_flight, now);
+        if repeat {
+            self.budget.spend();
+        }
+        Ticket {
+            begun: now,
+            key: self.key,
+            repeat,
+            probe,
+        }
+    }
+
+    /// Notes how an attempt ended.
+    pub(super) fn end(
+        &mut self,
+        ticket: Ticket,
+        attempt: &Attempt,
+        key: OrderKey,
+        now: Instant,
+        random: &mut impl Rng,
+    ) -> Vec<Change> {
+        let mut changes = Vec::new();
+        if let Verdict::Unavailable { retry_after } = attempt.verdict {
+            self.failed(ticket, attempt, now, random, &mut changes);
+            if let Some(time) = retry_after {
+                self.pause.asked_for(time, now, random);
+                changes.push(Change::Paused);
+            }
+        } else {
+            self.pace.served(now);
+            self.concurrency.served(ticket.begun, now);
+            if ticket.repeat {
+                self.budget.refund();
+            }
+            if self.breaker.served(ticket.begun, now) {
+                self.resume(now, random);
+                changes.push(Change::Closed);
+            }
+        }
+        if ticket.key == self.key {
+            changes.extend(self.judge(ticket, &attempt.verdict, key, now, random));
+        } else if ticket.probe {
+            // Asked with a key that is not in force any more: it says nothing of the present one.
+            self.hold.probe_missed(now, random);
+        }
+        changes
+    }
+
+    fn failed(
+        &mut self,
+        ticket: Ticket,
+        attempt: &Attempt,
+        now: Instant,
+        random: &mut impl Rng,
+        changes: &mut Vec<Change>,
+    ) {
+        self.concurrency.congested(ticket.begun, now);
+        if attempt.http_status == Some(429) {
+            self.pace.throttled(now);
+        }
+        let at_once = self.settings.trip_at_ambiguous && attempt.fate == Fate::Ambiguous;
+        let opened = self.breaker.failed(ticket.begun, at_once, now, random);
+        if opened {
+            changes.push(Change::Opened);
+        }
+    }
+
+    /// What an answer asked with the present key says of the lane.
+    fn judge(
+        &mut self,
+        ticket: Ticket,
+        verdict: &Verdict,
+        key: OrderKey,
+        now: Instant,
+        random: &mut impl Rng,
+    ) -> Option<Change> {
+        let reason = self.hold.answered(verdict, key);
+        if self.hold.held().is_none() {
+            return reason.map(Change::Held);
+        }
+        if ticket.probe && self.hold.probe_ended(verdict, now, random) {
+            self.resume(now, random);
+            return Some(Change::Lifted);
+        }
+        None
+    }
+
+    /// Holds the lane.
+    pub(super) fn hold(&mut self, held: Held, now: Instant, random: &mut impl Rng) {
+        self.hold.begin(held, now, random);
+    }
+
+    /// Opens every gate that an operator may open.
+    pub(super) fn open(&mut self, now: Instant, random: &mut impl Rng) {
+        self.hold.lift();
+        self.pause = Pause::default();
+        self.breaker = Breaker::new(now, self.settings.half_open_attempts);
+        self.resume(now, random);
+    }
+
+    /// The lane has another key; whether that lifted a hold.
+    pub(super) fn rekeyed(&mut self, now: Instant, random: &mut impl Rng) -> bool {
+        self.key += 1;
+        let lifted = self.hold.reconfigured();
+        if lifted {
+            self.resume(now, random);
+        }
+        lifted
+    }
+
+    fn resume(&mut self, now: Instant, random: &mut impl Rng) {
+        self.concurrency.restart(now);
+        self.pause.before_resume(now, random);
+    }
+
+    /// What an earlier life left: a pause to go on with, and whether the breaker was open.
+    pub(super) fn restore(&mut self, pause: Duration, breaker_open: bool, now: Instant, random: &mut impl Rng) {
+        if !pause.is_zero() {
+            self.pause.asked_for(pause, now, random);
+        }
+        if breaker_open {
+            self.breaker.half_open(now);
+        }
+    }
+
+    /// The hold in force.
+    pub(super) fn held(&self) -> Option<&Held> {
+        self.hold.held()
+    }
+
+    /// Time that upstream asked for and that is left.
+    pub(super) fn pause_left(&self, now: Instant) -> Duration {
+        self.pause.left(now)
+    }
+
+    /// Whether the breaker is not closed.
+    pub(super) fn is_broken(&self) -> bool {
+        !self.breaker.is_closed()
+    }
+
+    /// Attempts that may be under way at once.
+    pub(super) fn concurrency_limit(&self) -> usize {
+        self.concurrency.limit()
+    }
+
+    /// What the lane does, and when it goes on where that is known.
+    pub(super) fn condition(&mut self, now: Instant) -> (Condition, Option<Instant>) {
+        if self.hold.held().is_some() {
+            let next = match self.hold.passage(now) {
+                hold::Passage::None(next) => next,
+                hold::Passage::Probe | hold::Passage::All => None,
+            };
+            let condition = if self.hold.is_probing() {
+                Condition::Probing
+            } else {
+                Condition::Held
+            };
+            return (condition, next);
+        }
+        if self.pause.is_asked(now) {
+            return (Condition::Paused, Some(now + self.pause.left(now)));
+        }
+        match self.breaker.passage(now) {
+            breaker::Passage::All => (Condition::Open, None),
+            breaker::Passage::NoneUntil(until) => (Condition::BreakerOpen, Some(until)),
+            breaker::Passage::Some(_) | breaker::Passage::None => (Condition::BreakerHalfOpen, None),
+        }
+    }
+}
+
+/// A hold that begins now.
+pub(super) fn held(reason: HoldReason, note: &str, since: UnixMillis) -> Held {
+    let message = match reason {
+        HoldReason::KeyRejected => {
+            "upstream does not accept the project's key (401): put a valid one into its key file; events are kept".to_owned()
+        }
+        HoldReason::Config => {
+            "upstream, or something on the way, refuses the project or the route: check project id, base URL, proxy and the \
+             key's rights; events are kept"
+                .to_owned()
+        }
+        HoldReason::MassRejection => {
+            "upstream rejects every event and has never taken one with this configuration: check project and callers; the \
+             rejected events are among the dead letters"
+                .to_owned()
+        }
+        HoldReason::Operator if note.is_empty() => "held by an operator".to_owned(),
+        HoldReason::Operator => format!("held by an operator: {note}"),
+    };
+    Held {
+        reason,
+        message,
+        since,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,145 @@
+//! The configured rate (`delivery.rate`): a token bucket, kept by `governor` (GCRA) on tokio's clock, so that tests pause it.
+
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use governor::clock::{Clock, Reference as _};
+use governor::nanos::Nanos;
+use governor::state::{InMemoryState, NotKeyed};
+use governor::{Quota, RateLimiter};
+use tokio::time::Instant;
+
+/// Requests in a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RateLimit {
+    /// How many requests.
+    pub requests: NonZeroU32,
+    /// In what time.
+    pub per: Duration,
+}
+
+/// Tokio's clock as `governor` reads it.
+#[derive(Clone, Copy, Debug)]
+struct Ticks(Instant);
+
+impl Clock for Ticks {
+    type Instant = Nanos;
+
+    fn now(&self) -> Nanos {
+        self.0.elapsed().into()
+    }
+}
+
+/// The rate of one lane. Tokens that were taken and not used are kept for the next call.
+#[derive(Debug)]
+pub(super) struct Rate {
+    limiter: Option<RateLimiter<NotKeyed, InMemoryState, Ticks>>,
+    clock: Ticks,
+    in_hand: usize,
+    next: Option<Instant>,
+}
+
+impl Rate {
+    pub(super) fn new(limit: Option<RateLimit>, now: Instant) -> Self {
+        let clock = Ticks(now);
+        Self {
+            limiter: limit.map(|limit| RateLimiter::direct_with_clock(quota(limit), clock)),
+            clock,
+            in_hand: 0,
+            next: None,
+        }
+    }
+
+    /// Requests that may begin now, at most `wanted`.
+    pub(super) fn available(&mut self, wanted: usize) -> usize {
+        let Some(limiter) = &self.limiter else {
+            return wanted;
+        };
+        while self.in_hand < wanted {
+            match limiter.check() {
+                Ok(()) => self.in_hand += 1,
+                Err(not_until) => {
+                    let wait = not_until.wait_time_from(self.clock.now());
+                    self.next = Some(Instant::now() + wait);
+                    break;
+                }
+            }
+        }
+        self.in_hand.min(wanted)
+    }
+
+    /// When the next token comes, as of the last call that found too few.
+    pub(super) fn next(&self) -> Option<Instant> {
+        self.next
+    }
+
+    /// Notes that a request begins.
+    pub(super) fn spend(&mut self) {
+        self.in_hand = self.in_hand.saturating_sub(1);
+    }
+}
+
+/// A tenth of a second's worth may come at once, so that few wake-ups are needed.
+fn quota(limit: RateLimit) -> Quota {
+    let interval = (limit.per / limit.requests.get()).max(Duration::from_nanos(1));
+    let tenth = Duration::from_millis(100).as_nanos() / interval.as_nanos().max(1);
+    let burst = u32::try_from(tenth).unwrap_or(u32::MAX);
+    let burst = NonZeroU32::new(burst).unwrap_or(NonZeroU32::MIN);
+    #[expect(clippy::expect_used, reason = "the interval is at least a nanosecond")]
+    let quota = Quota::with_period(interval).expect("an interval above zero");
+    quota.allow_burst(burst)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn begun_in(limit: RateLimit, time: Duration) -> usize {
+        let begin = Instant::now();
+        let mut rate = Rate::new(Some(limit), begin);
+        let mut begun = 0;
+        while begin.elapsed() < time {
+            for _ in 0..rate.available(64) {
+                rate.spend();
+                begun += 1;
+            }
+            tokio::time::sleep_until(rate.next().expect("it runs dry")).await;
+        }
+        begun
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn no_more_requests_begin_than_the_rate_and_a_tenth_of_a_second_allow() {
+        for (requests, per) in [(50, 1), (600, 60), (3, 1), (5_000, 1)] {
+            let limit = RateLimit {
+                requests: NonZeroU32::new(requests).expect("not zero"),
+                per: Duration::from_secs(per),
+            };
+            let begun = begun_in(limit, Duration::from_secs(60)).await;
+            let expected = 60 * u64::from(requests) / per;
+            let burst = (expected / 600).max(1);
+            let begun = begun as u64;
+            assert!(begun >= expected - 1 && begun <= expected + burst + 1, "{begun} of {expected}");
+        }
+    }
+
+    #[test]
+    fn tokens_in_hand_are_not_lost() {
+        let now = Instant::now();
+        let limit = RateLimit {
+            requests: NonZeroU32::new(10).expect("not zero"),
+            per: Duration::from_secs(1),
+        };
+        let mut rate = Rate::new(Some(limit), now);
+        assert_eq!(rate.available(5), 1);
+        assert_eq!(rate.available(5), 1, "it was not spent");
+        rate.spend();
+        assert_eq!(rate.available(5), 0);
+        assert!(rate.next().is_some());
+    }
+
+    #[test]
+    fn without_a_rate_everything_passes() {
+        assert_eq!(Rate::new(None, Instant::now()).available(7), 7);
+    }
+}

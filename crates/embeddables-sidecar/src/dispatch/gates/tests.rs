@@ -1,0 +1,223 @@
+//! The gates together: their order, and every way back to sending.
+
+use super::*;
+use embeddables_core::Receipt;
+use rand::SeedableRng as _;
+use rand::rngs::SmallRng;
+
+const KEY: OrderKey = [1; 16];
+const TRIP: Duration = Duration::from_millis(10);
+
+struct World {
+    gates: Gates,
+    now: Instant,
+    random: SmallRng,
+}
+
+impl World {
+    fn new(change: impl FnOnce(&mut GateSettings)) -> Self {
+        let now = Instant::now();
+        let mut settings = GateSettings {
+            max_in_flight: NonZeroUsize::new(8).expect("not zero"),
+            rate: None,
+            probes: ProbeIntervals {
+                min: Duration::from_secs(5),
+                max: Duration::from_secs(300),
+            },
+            trip_at_ambiguous: false,
+            half_open_attempts: 1,
+        };
+        change(&mut settings);
+        Self {
+            gates: Gates::new(settings, now),
+            now,
+            random: SmallRng::seed_from_u64(7),
+        }
+    }
+
+    fn allowance(&mut self, in_flight: usize) -> Allowance {
+        self.gates
+            .allowance(NonZeroUsize::new(128).expect("not zero"), in_flight, self.now)
+    }
+
+    fn max(&mut self) -> usize {
+        match self.allowance(0) {
+            Allowance::Begin { max, .. } => max.get(),
+            Allowance::Probe => 1,
+            Allowance::None(_) => 0,
+        }
+    }
+
+    /// One attempt after the other that ends like this.
+    fn attempt(&mut self, attempt: &Attempt) -> Vec<Change> {
+        let ticket = self.gates.begin(false, 1, self.now);
+        self.now += TRIP;
+        self.gates.end(ticket, attempt, KEY, self.now, &mut self.random)
+    }
+
+    /// Waits as long as the gates say.
+    fn wait(&mut self) {
+        while let Allowance::None(Some(until)) = self.allowance(0) {
+            assert!(until > self.now, "a time that has come must let something pass");
+            self.now = until;
+        }
+    }
+}
+
+fn answer(http_status: u16, verdict: Verdict) -> Attempt {
+    Attempt {
+        fate: Fate::of_status(http_status),
+        verdict,
+        http_status: Some(http_status),
+        detail: String::new(),
+        excerpt: None,
+    }
+}
+
+fn delivered() -> Attempt {
+    answer(200, Verdict::Delivered(Receipt::default()))
+}
+
+fn unavailable(http_status: u16) -> Attempt {
+    answer(http_status, Verdict::Unavailable { retry_after: None })
+}
+
+#[test]
+fn a_lane_begins_with_one_attempt_and_grows_with_what_upstream_serves() {
+    let mut world = World::new(|_| {});
+    assert_eq!(world.max(), 1);
+    for _ in 0..3 {
+        world.attempt(&delivered());
+    }
+    assert!(world.max() > 1);
+}
+
+#[test]
+fn a_rejected_key_closes_the_lane_and_only_a_probe_passes() {
+    let mut world = World::new(|_| {});
+    assert_eq!(world.attempt(&answer(401, Verdict::KeyRejected)), [Change::Held(HoldReason::KeyRejected)]);
+    let held = held(HoldReason::KeyRejected, "", UnixMillis(0));
+    let now = world.now;
+    world.gates.hold(held, now, &mut world.random);
+    assert!(!world.gates.admits(world.now));
+    world.wait();
+    assert_eq!(world.allowance(0), Allowance::Probe);
+    assert_eq!(world.attempt(&answer(401, Verdict::KeyRejected)), []);
+    world.wait();
+    assert_eq!(world.attempt(&delivered()), [Change::Lifted]);
+    world.wait();
+    assert_eq!(world.max(), 1, "a resume begins with one");
+}
+
+#[test]
+fn an_answer_to_an_old_key_says_nothing_of_the_new_one() {
+    let mut world = World::new(|_| {});
+    let ticket = world.gates.begin(false, 1, world.now);
+    let now = world.now;
+    world.gates.rekeyed(now, &mut world.random);
+    let changes = world
+        .gates
+        .end(ticket, &answer(401, Verdict::KeyRejected), KEY, now, &mut world.random);
+    assert_eq!(changes, []);
+    assert!(world.gates.held().is_none());
+}
+
+#[test]
+fn a_probe_with_an_old_key_is_followed_by_another_one() {
+    let mut world = World::new(|_| {});
+    let (now, held) = (world.now, held(HoldReason::Config, "", UnixMillis(0)));
+    world.gates.hold(held, now, &mut world.random);
+    world.wait();
+    let ticket = world.gates.begin(false, 1, world.now);
+    let now = world.now;
+    world.gates.rekeyed(now, &mut world.random);
+    world.gates.end(ticket, &delivered(), KEY, now, &mut world.random);
+    assert!(world.gates.held().is_some(), "the old key's success does not count");
+    world.wait();
+    assert_eq!(world.allowance(0), Allowance::Probe);
+}
+
+#[test]
+fn nothing_passes_while_upstream_asked_for_time() {
+    let mut world = World::new(|_| {});
+    for _ in 0..5 {
+        world.attempt(&delivered());
+    }
+    let asked = answer(
+        429,
+        Verdict::Unavailable {
+            retry_after: Some(Duration::from_secs(60)),
+        },
+    );
+    assert!(world.attempt(&asked).contains(&Change::Paused));
+    let begin = world.now;
+    assert!(!world.gates.admits(world.now));
+    world.wait();
+    assert!(world.now >= begin + Duration::from_secs(60));
+    assert_eq!(world.max(), 1);
+}
+
+#[test]
+fn failures_in_a_row_leave_one_attempt_that_finds_out() {
+    let mut world = World::new(|_| {});
+    for _ in 0..4 {
+        assert_eq!(world.attempt(&unavailable(500)), []);
+    }
+    assert_eq!(world.attempt(&unavailable(500)), [Change::Opened]);
+    world.wait();
+    assert_eq!(world.max(), 1);
+    let ticket = world.gates.begin(false, 1, world.now);
+    assert_eq!(world.allowance(1), Allowance::None(None), "no second one before its end");
+    let now = world.now;
+    let changes = world.gates.end(ticket, &delivered(), KEY, now, &mut world.random);
+    assert_eq!(changes, [Change::Closed]);
+}
+
+#[test]
+fn where_nothing_may_go_twice_the_first_unknown_fate_opens_the_breaker() {
+    let mut world = World::new(|settings| settings.trip_at_ambiguous = true);
+    assert_eq!(world.attempt(&unavailable(502)), [Change::Opened]);
+    let mut patient = World::new(|_| {});
+    assert_eq!(patient.attempt(&unavailable(502)), []);
+}
+
+#[test]
+fn the_configured_rate_is_kept_however_much_upstream_serves() {
+    let mut world = World::new(|settings| {
+        settings.rate = Some(RateLimit {
+            requests: std::num::NonZeroU32::new(10).expect("not zero"),
+            per: Duration::from_secs(1),
+        });
+    });
+    assert_eq!(world.max(), 1);
+    world.attempt(&delivered());
+    assert!(matches!(world.allowance(0), Allowance::None(Some(_))));
+}
+
+#[test]
+fn what_an_earlier_life_left_is_gone_on_with() {
+    let mut world = World::new(|_| {});
+    let now = world.now;
+    world
+        .gates
+        .restore(Duration::from_secs(30), true, now, &mut world.random);
+    assert!(world.gates.pause_left(now) >= Duration::from_secs(30));
+    world.wait();
+    assert!(world.now >= now + Duration::from_secs(30));
+    assert_eq!(world.gates.condition(world.now).0, Condition::BreakerHalfOpen);
+    assert_eq!(world.max(), 1);
+}
+
+#[test]
+fn an_operator_opens_everything() {
+    let mut world = World::new(|_| {});
+    for _ in 0..5 {
+        world.attempt(&unavailable(500));
+    }
+    let (now, held) = (world.now, held(HoldReason::Operator, "", UnixMillis(0)));
+    world.gates.hold(held, now, &mut world.random);
+    world.gates.open(now, &mut world.random);
+    world.wait();
+    assert!(world.now <= now + Duration::from_millis(200));
+    assert_eq!(world.max(), 1);
+}

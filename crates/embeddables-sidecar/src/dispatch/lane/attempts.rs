@@ -1,0 +1,207 @@
+//! The lane's middle: a lease becomes an attempt, an attempt a decision.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use embeddables_core::{Attempt, Verdict};
+use embeddables_queue::{Disposition, Gate, Lease, OrderKey, Sequence, UnixMillis};
+use futures_util::FutureExt as _;
+use futures_util::stream::StreamExt as _;
+use tokio::time::Instant;
+use tower::{Service as _, ServiceExt as _};
+
+use super::{Lane, Stop};
+use crate::deliver::Parcel;
+use crate::dispatch::gates::Ticket;
+use crate::enqueue::codec::{self, Stored};
+use crate::settle::InFlight;
+use crate::settle::progress::Progress;
+use crate::settle::rules::{self, Decision, Facts};
+
+/// An event whose attempt is under way.
+pub(super) struct Flight {
+    pub(super) guard: InFlight,
+    progress: Progress,
+    key: OrderKey,
+    ticket: Ticket,
+    age_at_claim: Duration,
+    deliver_before: Option<UnixMillis>,
+    claimed: Instant,
+    start: UnixMillis,
+}
+
+/// An attempt that has ended.
+pub(super) struct Ended {
+    sequence: Sequence,
+    attempt: Attempt,
+}
+
+impl Lane {
+    /// Starts the attempt of a lease, or ends it where nothing may be sent.
+    pub(super) fn begin(&mut self, lease: Lease, now: Instant) {
+        let guard = InFlight::new(&lease, self.settings.lost.clone());
+        let mut progress = self.progress_of(&lease);
+        let policy = Arc::clone(&self.settings.policy);
+        let stored = match codec::decode(&lease.payload) {
+            Ok(stored) => stored,
+            Err(error) => {
+                let disposition = rules::unreadable(&error, self.facts(lease.age, None), &mut progress);
+                self.give_up(guard, lease.order_key, disposition, &progress);
+                return;
+            }
+        };
+        // An operator who replays an event means it to be sent.
+        let deliver_before = stored.deliver_before.filter(|_| progress.replay_count == 0);
+        let facts = self.facts(lease.age, deliver_before);
+        let final_before_sent = if deliver_before.is_some_and(|limit| limit <= facts.wall) {
+            Some(rules::deliver_before_passed(facts, &mut progress))
+        } else if lease.interrupted {
+            rules::interrupted(facts, &mut progress, &policy)
+        } else {
+            None
+        };
+        if let Some(disposition) = final_before_sent {
+            self.give_up(guard, lease.order_key, disposition, &progress);
+            return;
+        }
+        if lease.behind {
+            let decision = rules::follow(None, facts, &mut progress, &policy);
+            self.finish(guard, lease.order_key, decision);
+        } else if self.stopping >= Stop::Finish || !self.gates.admits(now) {
+            // A gate closed while the claim was under way.
+            let decision = Decision {
+                disposition: Disposition::Release,
+                gate: Gate::Pass,
+            };
+            self.finish(guard, lease.order_key, decision);
+        } else if let Err(head) = self.identifiers.take_up(lease.order_key, lease.sequence) {
+            let decision = rules::follow(Some(head), facts, &mut progress, &policy);
+            self.finish(guard, lease.order_key, decision);
+        } else {
+            self.send(&lease, stored, deliver_before, guard, progress, now);
+        }
+    }
+
+    /// What is noted of a lease, with the attempt that a process cut when it ended.
+    pub(super) fn progress_of(&self, lease: &Lease) -> Progress {
+        let mut progress = Progress::decode_bytes(&lease.progress).unwrap_or_else(|error| {
+            let (lane, sequence) = (self.settings.name.as_str(), lease.sequence.0);
+            tracing::error!(lane, sequence, %error, "what is noted of an event cannot be read: it counts as never tried");
+            Progress::default()
+        });
+        if lease.interrupted {
+            progress.note_interruption(lease.accept_time);
+        }
+        progress
+    }
+
+    fn send(
+        &mut self,
+        lease: &Lease,
+        stored: Stored,
+        deliver_before: Option<UnixMillis>,
+        guard: InFlight,
+        progress: Progress,
+        now: Instant,
+    ) {
+        let sequence = lease.sequence;
+        let is_repeat = progress.backoff_step > 0;
+        let flight = Flight {
+            guard,
+            key: lease.order_key,
+            ticket: self.gates.begin(is_repeat, self.in_flight.len() + 1, now),
+            progress,
+            age_at_claim: lease.age,
+            deliver_before,
+            claimed: now,
+            start: self.clock.wall(),
+        };
+        let parcel = Parcel {
+            event: Arc::new(stored.event),
+            endpoint: Arc::clone(&self.endpoint.borrow()),
+        };
+        let mut deliver = self.deliver.clone();
+        self.in_flight.insert(sequence, flight);
+        self.attempts.push(Box::pin(async move {
+            let ready = deliver.ready().await;
+            let attempt = match ready {
+                Ok(service) => service.call(parcel).await,
+                Err(never) => match never {},
+            };
+            let Ok(attempt) = attempt;
+            Ended { sequence, attempt }
+        }));
+    }
+
+    /// Takes in an attempt that has ended, and all others that have.
+    pub(super) fn conclude_all(&mut self, first: Ended) {
+        self.conclude(first);
+        while let Some(Some(ended)) = self.attempts.next().now_or_never() {
+            self.conclude(ended);
+        }
+    }
+
+    fn conclude(&mut self, Ended { sequence, attempt }: Ended) {
+        let Some(mut flight) = self.in_flight.remove(&sequence) else {
+            unreachable!("an attempt ended that was never begun");
+        };
+        let now = Instant::now();
+        let duration = now.saturating_duration_since(flight.claimed);
+        flight.progress.note_attempt(flight.start, duration, &attempt);
+        let facts = self.facts(flight.age_at_claim + duration, flight.deliver_before);
+        let policy = Arc::clone(&self.settings.policy);
+        let decision = rules::decide(
+            &attempt,
+            facts,
+            &mut flight.progress,
+            &policy,
+            &mut self.random,
+        );
+        let changes = self
+            .gates
+            .end(flight.ticket, &attempt, flight.key, now, &mut self.random);
+        self.stand(&changes, now);
+        match attempt.verdict {
+            Verdict::Delivered(_) => self.identifiers.learn(flight.key, true),
+            Verdict::EntryNotFound => self.identifiers.learn(flight.key, false),
+            _ => {}
+        }
+        self.log(sequence, &decision.disposition, &flight.progress);
+        self.finish(flight.guard, flight.key, decision);
+    }
+
+    /// Ends a lease that is given up without being sent.
+    pub(super) fn give_up(&mut self, guard: InFlight, key: OrderKey, disposition: Disposition, progress: &Progress) {
+        self.log(guard.sequence(), &disposition, progress);
+        let decision = Decision {
+            disposition,
+            gate: Gate::Pass,
+        };
+        self.finish(guard, key, decision);
+    }
+
+    fn log(&self, sequence: Sequence, disposition: &Disposition, progress: &Progress) {
+        let (lane, attempt, status) = (
+            self.settings.name.as_str(),
+            progress.attempt_count,
+            progress.http_status,
+        );
+        let (sequence, reason) = (sequence.0, progress.reason.as_str());
+        match disposition {
+            Disposition::Delivered { .. } | Disposition::Release => {}
+            Disposition::Wait { .. } => tracing::debug!(lane, sequence, attempt, status, reason, "event waits"),
+            Disposition::DeadLetter { .. } => {
+                tracing::warn!(lane, sequence, attempt, status, reason, "event dead-lettered");
+            }
+        }
+    }
+
+    pub(super) fn facts(&self, age: Duration, deliver_before: Option<UnixMillis>) -> Facts {
+        Facts {
+            age,
+            deliver_before,
+            wall: self.clock.wall(),
+            steady: self.clock.steady(),
+        }
+    }
+}
