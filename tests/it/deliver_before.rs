@@ -44,12 +44,7 @@ fn another_key() -> Settings {
 
 #[tokio::test]
 async fn it_passes_while_the_event_waits_for_another_try() {
-    let stage = Stage::with(|settings| {
-        settings
-            .set("DELIVERY__RETRY_MIN", "1h")
-            .set("DELIVERY__RETRY_MAX", "1h")
-    })
-    .await;
+    let stage = Stage::with(|settings| settings.without_retries()).await;
     stage.upstream.fail_next([Step::status(503)]);
     let event = TestEvent::new("limited-waiting");
     let limit = publish_within(&stage, &event, Duration::from_millis(1_500)).await;
@@ -61,7 +56,7 @@ async fn it_passes_while_the_event_waits_for_another_try() {
 
 #[tokio::test]
 async fn it_passes_while_the_lane_is_held() {
-    let stage = Stage::with(|settings| settings.set("DELIVERY__PROBE_MIN", "60s")).await;
+    let stage = Stage::with(|settings| settings.without_probes()).await;
     stage.upstream.configure(another_key());
     let first = TestEvent::new("unlimited");
     stage.publish(&first).await;

@@ -27,14 +27,7 @@ fn another_key() -> Settings {
 
 /// A stage whose lanes send no second probe within a test.
 async fn patient_stage() -> Stage {
-    Stage::with(|settings| {
-        settings
-            .set("DELIVERY__PROBE_MIN", "60s")
-            .set("DELIVERY__PROBE_MAX", "60s")
-            .set("DELIVERY__RETRY_MIN", "1h")
-            .set("DELIVERY__RETRY_MAX", "1h")
-    })
-    .await
+    Stage::with(|settings| settings.without_probes().without_retries()).await
 }
 
 fn events(prefix: &str, count: usize) -> Vec<TestEvent> {
@@ -164,10 +157,8 @@ async fn five_refusals_in_a_row_of_different_users_hold_the_lane_and_four_do_not
     let stage = Stage::with(|settings| {
         settings
             .with_projects(refusals.iter().map(|(project, _)| (*project, "")))
-            .set("DELIVERY__PROBE_MIN", "60s")
-            .set("DELIVERY__PROBE_MAX", "60s")
-            .set("DELIVERY__RETRY_MIN", "1h")
-            .set("DELIVERY__RETRY_MAX", "1h")
+            .without_probes()
+            .without_retries()
     })
     .await;
     stage.upstream.configure(Settings::default());
@@ -258,12 +249,7 @@ async fn a_success_between_refusals_starts_their_count_again() {
 
 #[tokio::test]
 async fn a_lane_that_never_had_a_success_is_held_after_twenty_rejections() {
-    let stage = Stage::with(|settings| {
-        settings
-            .set("DELIVERY__PROBE_MIN", "60s")
-            .set("DELIVERY__MAX_IN_FLIGHT", "1")
-    })
-    .await;
+    let stage = Stage::with(|settings| settings.without_probes().set("DELIVERY__MAX_IN_FLIGHT", "1")).await;
     stage.upstream.push(FaultScript::forever([Step::status(422)]));
     let events = events("mass", 26);
     stage.publish_all(&events).await;

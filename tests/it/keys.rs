@@ -23,10 +23,7 @@ async fn stage_with(change: Change, accepted: &str) -> (Stage, KeyFile, TempDir)
     let upstream = Upstream::start().await;
     accept(&upstream, accepted);
     let stage = Stage::on(upstream, |settings| {
-        settings
-            .with_key_file(&file.path())
-            .set("DELIVERY__PROBE_MIN", "60s")
-            .set("DELIVERY__PROBE_MAX", "60s")
+        settings.with_key_file(&file.path()).without_probes()
     })
     .await;
     (stage, file, folder)

@@ -26,6 +26,9 @@ mod deliver_before;
 mod waits;
 mod watching;
 
+mod dead_letters;
+mod operators;
+
 mod crash;
 mod disk_full;
 mod shutdown;

@@ -87,7 +87,7 @@ async fn near_the_callers_deadline_the_answer_tells_how_far_the_event_has_come()
 
 #[tokio::test]
 async fn who_waits_in_a_held_lane_is_told_so() {
-    let stage = Stage::with(|settings| settings.set("DELIVERY__PROBE_MIN", "60s")).await;
+    let stage = Stage::with(|settings| settings.without_probes()).await;
     stage.upstream.configure(Settings {
         keys: [(PROJECT.to_owned(), vec!["rk_test_another".to_owned()])].into(),
         ..Settings::default()

@@ -182,6 +182,41 @@ async fn a_cursor_of_another_store_is_out_of_range_and_the_oldest_valid_one_is_t
 }
 
 #[tokio::test]
+async fn a_stream_ends_with_a_word_to_come_again_when_the_sidecar_shuts_down() {
+    let mut stage = Stage::new().await;
+    let mut watch = open(&stage, Wanted::default()).await;
+    stage.publish(&TestEvent::new("last")).await;
+    let cursor = watch.take(1).await.remove(0).cursor;
+    stage.sidecar.terminate();
+    let end = watch.next().await.expect_err("no outcome follows");
+    assert_eq!(end.code(), Code::Unavailable, "{end:?}");
+    let ended = stage.sidecar.wait_for_end().await;
+    assert_eq!(
+        ended.code(),
+        Some(0),
+        "a watcher keeps nobody from ending: {ended}"
+    );
+    stage.restart().await;
+    let mut watch = open(&stage, Wanted::from(cursor)).await;
+    stage.publish(&TestEvent::new("next")).await;
+    assert_eq!(ids(&watch.take(1).await), ["next"]);
+}
+
+#[tokio::test]
+async fn a_project_that_is_not_configured_can_be_neither_watched_nor_flushed() {
+    let stage = Stage::new().await;
+    let unknown = Wanted {
+        project: "pr_unknown".to_owned(),
+        ..Wanted::default()
+    };
+    let status = failure(&stage, unknown).await;
+    refusal::check(&status, Code::FailedPrecondition, "PROJECT_NOT_CONFIGURED");
+    let flushed = watching::flush(&stage.client(), "pr_unknown", wait::SOON).await;
+    let status = flushed.expect_err("nobody is there");
+    refusal::check(&status, Code::FailedPrecondition, "PROJECT_NOT_CONFIGURED");
+}
+
+#[tokio::test]
 async fn a_cursor_that_is_none_is_refused() {
     let stage = Stage::new().await;
     for cursor in ["x", "-1", "earliest ", "0000000000000000"] {
@@ -227,7 +262,7 @@ async fn flush_tells_what_is_left_shortly_before_the_deadline() {
     let stage = Stage::with(|settings| {
         settings
             .with_projects([("pr_held", ""), ("pr_parked", "")])
-            .set("DELIVERY__PROBE_MIN", "60s")
+            .without_probes()
             .set("DELIVERY__ENTRY_SCHEDULE", r#"["1h"]"#)
     })
     .await;

@@ -97,7 +97,6 @@ impl TestEvent {
             timestamp: Some(timestamp(self.unix_millis)),
             identifier: Some(string_identifier("email", &self.email)),
             properties: Some(Properties::PropsJson(self.props.to_string())),
-            ..Event::default()
         }
     }
 

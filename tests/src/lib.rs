@@ -22,6 +22,7 @@ pub mod upstream;
 
 pub mod event;
 
+pub mod admin;
 pub mod calls;
 pub mod fuse;
 pub mod load;

@@ -92,6 +92,20 @@ impl Settings {
             .raw("EMBEDDABLES_SIDECAR_CONFIG", file)
     }
 
+    /// Has a held lane send no probe within a test.
+    #[must_use]
+    pub fn without_probes(self) -> Self {
+        self.set("DELIVERY__PROBE_MIN", "1h")
+            .set("DELIVERY__PROBE_MAX", "1h")
+    }
+
+    /// Has a failed event not tried again within a test, but by a chance of one in some hundreds: waits are drawn by lot.
+    #[must_use]
+    pub fn without_retries(self) -> Self {
+        self.set("DELIVERY__RETRY_MIN", "6h")
+            .set("DELIVERY__RETRY_MAX", "6h")
+    }
+
     /// Takes the key of the default project from a file.
     #[must_use]
     pub fn with_key_file(self, file: &Path) -> Self {
