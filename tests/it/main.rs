@@ -27,6 +27,7 @@ mod waits;
 mod watching;
 
 mod dead_letters;
+mod operator_commands;
 mod operators;
 
 mod crash;
