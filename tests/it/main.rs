@@ -26,6 +26,8 @@ mod deliver_before;
 mod waits;
 mod watching;
 
+mod documents;
+
 mod dead_letters;
 mod operator_commands;
 mod operators;

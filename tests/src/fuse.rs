@@ -177,3 +177,58 @@ async fn copy(
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Sends these bytes through a fuse to a server that sends them back; gives what came back and whether the fuse cut.
+    async fn echo(cut: Cut, bytes: &[u8]) -> (Vec<u8>, bool) {
+        let server = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let fuse = Fuse::start(&server.local_addr().expect("an address").to_string()).await;
+        fuse.arm(cut);
+        let serving = tokio::spawn(async move {
+            let (mut stream, _) = server.accept().await.expect("a connection");
+            let (mut from, mut to) = stream.split();
+            // Ends with an error where the fuse resets.
+            let _ended = tokio::io::copy(&mut from, &mut to).await;
+        });
+        let mut stream = TcpStream::connect(fuse.address()).await.expect("a connection");
+        stream.write_all(bytes).await.expect("the first bytes are taken");
+        let mut back = vec![0; bytes.len()];
+        let mut length = 0;
+        while length < back.len() {
+            match stream.read(&mut back[length..]).await {
+                Ok(0) | Err(_) => break,
+                Ok(more) => length += more,
+            }
+        }
+        back.truncate(length);
+        drop(stream);
+        serving.await.expect("the server ends");
+        (back, fuse.disarm())
+    }
+
+    #[tokio::test]
+    async fn an_armed_fuse_cuts_after_so_many_bytes_in_its_direction() {
+        let cut = |direction, after_bytes| Cut {
+            direction,
+            after_bytes,
+            reset: false,
+        };
+        assert_eq!(
+            echo(cut(Direction::ToClient, 3), b"hello").await,
+            (b"hel".to_vec(), true)
+        );
+        assert_eq!(
+            echo(cut(Direction::ToClient, 5), b"hello").await,
+            (b"hello".to_vec(), true)
+        );
+        assert_eq!(
+            echo(cut(Direction::ToClient, 6), b"hello").await,
+            (b"hello".to_vec(), false)
+        );
+        let (back, has_cut) = echo(cut(Direction::ToServer, 2), b"hello").await;
+        assert!(has_cut && b"he".starts_with(&back), "{back:?}");
+    }
+}
