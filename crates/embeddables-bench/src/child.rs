@@ -1,15 +1,19 @@
 //! A process that this one started: waits until it is ready, ends it by its own id.
 
 use std::fs::{self, File};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
+use hyper::Method;
 use rustix::process::{Pid, Signal, kill_process};
 use serde::Deserialize;
 use tokio::process::{self, Command};
 use tokio::time::{Instant, sleep, timeout};
+
+use crate::http_control::{metric_sum, request};
 
 /// Longest time from the start of a process to its being ready.
 const READY_TIMEOUT: Duration = Duration::from_secs(20);
@@ -60,6 +64,13 @@ impl Child {
     ) -> anyhow::Result<Self> {
         let ready_file = dir.join(format!("{name}.ready"));
         let log_file = dir.join(format!("{name}.log"));
+        // One of an earlier process of that name would be taken for this one's.
+        match fs::remove_file(&ready_file) {
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                return Err(error).with_context(|| format!("cannot remove {}", ready_file.display()));
+            }
+            _ => {}
+        }
         let log = File::create(&log_file).with_context(|| format!("cannot write {}", log_file.display()))?;
         let mut command = Command::new(program);
         command
@@ -91,6 +102,16 @@ impl Child {
     /// Its process id.
     pub fn pid(&self) -> u32 {
         self.pid
+    }
+
+    /// Sum of all samples of one of its metrics; 0 where there is none.
+    ///
+    /// # Errors
+    /// Where it serves no metrics.
+    pub async fn metric(&self, name: &str) -> anyhow::Result<f64> {
+        let ops = self.ready.ops.as_deref().context("it serves no metrics")?;
+        let metrics = request(Method::GET, ops, "/metrics", "").await?;
+        Ok(metric_sum(&metrics, name))
     }
 
     /// Asks it to end with SIGTERM and waits; kills it if it takes too long.

@@ -54,7 +54,8 @@ pub fn metric_sum(text: &str, name: &str) -> f64 {
         .filter_map(|line| line.strip_prefix(name))
         .filter(|rest| rest.starts_with(['{', ' ']))
         .filter_map(|rest| rest.rsplit_once(' ')?.1.parse::<f64>().ok())
-        .sum()
+        // `sum` of nothing is a negative zero.
+        .fold(0.0, |sum, sample| sum + sample)
 }
 
 #[cfg(test)]
@@ -66,7 +67,7 @@ mod tests {
         let text = "# HELP a_total x\n# TYPE a_total counter\na_total{project=\"p q\"} 3\na_total{project=\"r\"} 4\n\
                     a_total_more 100\nb_total 7\n";
         for (name, expected) in [("a_total", 7.0), ("b_total", 7.0), ("c_total", 0.0)] {
-            assert!((metric_sum(text, name) - expected).abs() < f64::EPSILON, "{name}");
+            assert_eq!(metric_sum(text, name).to_bits(), f64::to_bits(expected), "{name}");
         }
     }
 }

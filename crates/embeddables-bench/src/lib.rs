@@ -1,4 +1,5 @@
-//! Load generator, null server and side-by-side runs: how fast the sidecar is beside what tonic allows at all.
+//! Load generator, null server, bare client and side-by-side runs: how fast the sidecar is beside what tonic and reqwest
+//! allow at all, and how it delivers where upstream is slow, throttles or refuses.
 //!
 //! Each part is a process of its own, so that none hides in another's CPU time. In the order of a run:
 //!
@@ -10,6 +11,7 @@
 //!
 //! Absent on purpose: a link to the sidecar's or the mock's code. They are met as processes only.
 
+pub mod bare;
 pub mod event;
 pub mod null_server;
 

@@ -199,7 +199,17 @@ impl Endpoint {
         &self.api_key
     }
 
-    pub(crate) fn events_url(&self) -> &Url {
+    /// Returns the same endpoint with another key.
+    #[must_use]
+    pub fn with_api_key(&self, api_key: ApiKey) -> Self {
+        Self {
+            api_key,
+            ..self.clone()
+        }
+    }
+
+    /// Returns the address that events are posted to.
+    pub fn events_url(&self) -> &Url {
         &self.events_url
     }
 

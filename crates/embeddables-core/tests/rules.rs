@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{accepted, codes, event, refused, validate_by, with_properties};
+use common::{accepted, codes, event, refused};
 use embeddables_core::{Defaults, Event, EventId, EventTime, Field, Identifier, Reason, Rules, Timestamp};
 
 #[test]
@@ -203,54 +203,6 @@ fn timestamps_lie_within_the_years_1_to_9999() {
     ];
     for (event, code) in wrong {
         assert_eq!(refused(&event), [("timestamp", code)]);
-    }
-}
-
-#[test]
-fn the_event_id_is_stamped_as_the_first_property() {
-    let rules = Rules {
-        stamp_event_id: Some("event id".to_owned()),
-        ..Rules::default()
-    };
-    let stamped = |properties| {
-        validate_by(&with_properties(properties), &rules)
-            .map(|valid| valid.props_json().to_owned())
-            .map_err(|violations| codes(&violations))
-    };
-    let metrics = [("a".to_owned(), 1.0)].into();
-    let payload = common_payload(metrics);
-    assert_eq!(
-        stamped(embeddables_core::Properties::None).as_deref(),
-        Ok(r#"{"event id":"e-1"}"#)
-    );
-    assert_eq!(
-        stamped(common::json(" {} ")).as_deref(),
-        Ok(r#" {"event id":"e-1"} "#)
-    );
-    assert_eq!(
-        stamped(common::json("{\n\"a\":1}")).as_deref(),
-        Ok("{\"event id\":\"e-1\",\n\"a\":1}")
-    );
-    assert_eq!(
-        stamped(payload).as_deref(),
-        Ok(r#"{"event id":"e-1","payload_metrics":{"a":1}}"#)
-    );
-    assert_eq!(
-        stamped(common::json(r#"{"event\u0020id":1}"#)),
-        Err(vec![("props_json", "PROPS_STAMP_TAKEN")])
-    );
-    let large = format!(r#"{{"a":"{}"}}"#, "x".repeat(256 * 1024 - 8));
-    accepted(&with_properties(common::json(large.clone())));
-    assert_eq!(
-        stamped(common::json(large)),
-        Err(vec![("props_json", "PROPS_TOO_LARGE")])
-    );
-}
-
-fn common_payload(metrics: std::collections::BTreeMap<String, f64>) -> embeddables_core::Properties {
-    embeddables_core::Properties::Payload {
-        metrics,
-        dimensions: [].into(),
     }
 }
 

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use hyper::header::HeaderValue;
+use hyper::header::{HeaderValue, InvalidHeaderValue};
 use serde::{Deserialize, Serialize};
 
 use crate::settings::MAX_WAIT_MS;
@@ -110,6 +110,16 @@ pub enum RetryAfter {
     Seconds(u64),
     /// Any text: a date, or garbage.
     Text(String),
+}
+
+impl RetryAfter {
+    /// The value as a header carries it.
+    pub(crate) fn header(&self) -> Result<HeaderValue, InvalidHeaderValue> {
+        match self {
+            Self::Seconds(seconds) => Ok(HeaderValue::from(*seconds)),
+            Self::Text(text) => HeaderValue::from_str(text),
+        }
+    }
 }
 
 /// Where the body of an answer is cut.
@@ -235,22 +245,20 @@ impl Step {
             Some("retry_after needs status, redirect or body")
         } else if too_long(self.hang_ms) || too_long(self.latency_ms) {
             Some("a wait is longer than an hour")
-        } else if self
-            .header_texts()
-            .any(|text| HeaderValue::from_str(text).is_err())
-        {
+        } else if !self.headers_are_good() {
             Some("retry_after or redirect has a character that no header may hold")
         } else {
             None
         }
     }
 
-    fn header_texts(&self) -> impl Iterator<Item = &str> {
-        let retry_after = match &self.retry_after {
-            Some(RetryAfter::Text(text)) => Some(text.as_str()),
-            _ => None,
-        };
-        retry_after.into_iter().chain(self.redirect.as_deref())
+    fn headers_are_good(&self) -> bool {
+        let retry_after = self.retry_after.as_ref().map(RetryAfter::header);
+        let location = self.redirect.as_deref().map(HeaderValue::from_str);
+        retry_after
+            .into_iter()
+            .chain(location)
+            .all(|header| header.is_ok())
     }
 }
 

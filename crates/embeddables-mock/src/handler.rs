@@ -17,12 +17,13 @@ use hyper::body::{Body, Frame, Incoming, SizeHint};
 use hyper::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderValue, LOCATION, RETRY_AFTER};
 use hyper::http::request::Parts;
 use hyper::{Request, Response, StatusCode, Version};
+use tokio::time::Instant;
 
 use crate::answer::Answer;
 use crate::connection::Connection;
 use crate::control;
 use crate::fault_plan::FaultPlan;
-use crate::faults::{ResetPoint, RetryAfter, Step};
+use crate::faults::{ResetPoint, Step};
 use crate::received::{Arrival, Received, Ticket};
 use crate::route::Route;
 use crate::settings::{Rules, Settings, SettingsError};
@@ -150,6 +151,7 @@ impl Plan {
                 query,
                 headers: &head.headers,
                 body: body.as_deref(),
+                now: Instant::now(),
             };
             upstream::carry_out(&rules, call)
         });
@@ -228,11 +230,10 @@ fn answer_of(step: &Step, outcome: Option<Outcome>) -> Option<Answer> {
         ) => Answer { status, ..answer },
         (None, _) => Answer::of_status(status),
     };
-    let retry_after = match &step.retry_after {
-        None => None,
-        Some(RetryAfter::Seconds(seconds)) => Some(HeaderValue::from(*seconds)),
-        Some(RetryAfter::Text(text)) => HeaderValue::from_str(text).ok(),
-    };
+    let retry_after = step
+        .retry_after
+        .as_ref()
+        .and_then(|retry_after| retry_after.header().ok());
     let location = step
         .redirect
         .as_deref()

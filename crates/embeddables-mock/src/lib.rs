@@ -13,10 +13,10 @@
 //!
 //! The way of a request, by module: `server` and `connection` (socket, `tls`) → `handler` (what is decided
 //! of it) → `control` if it is for `/_mock/`, else `route` → `faults` and `fault_plan` → `upstream` (the
-//! documented API, with `event_body`, `strict_json`, `settings`) → `answer`; seen by `received`, `record` and
+//! documented API, with `event_body`, `strict_json`, `settings`, `admission`) → `answer`; seen by `received`, `record` and
 //! `counts`.
 //!
-//! Absent: persistence, rate limits of its own, any call to the real API.
+//! Absent: persistence, rate limits that nobody configured, any call to the real API.
 //!
 //! ```no_run
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
@@ -31,6 +31,7 @@
 //! # }
 //! ```
 
+mod admission;
 mod answer;
 mod connection;
 mod control;

@@ -72,10 +72,7 @@ async fn run(arguments: Arguments) -> ExitCode {
         }
         Err(error) => return fail(1, &format!("failed to listen on {}", arguments.listen), &error),
     };
-    let result = match announce(&mock, arguments.ready_file.as_deref()) {
-        Ok(()) => until_signal().await,
-        Err(error) => Err(error),
-    };
+    let result = announce_until_signal(&mock, arguments.ready_file.as_deref()).await;
     mock.shutdown().await;
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -114,9 +111,11 @@ fn announce(mock: &Mock, ready_file: Option<&Path>) -> io::Result<()> {
     fs::rename(&temporary, path)
 }
 
-async fn until_signal() -> io::Result<()> {
+/// Whoever has read the address may end the mock at once: the signals are caught before it is told.
+async fn announce_until_signal(mock: &Mock, ready_file: Option<&Path>) -> io::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
+    announce(mock, ready_file)?;
     tokio::select! {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}

@@ -1,11 +1,16 @@
-//! What the mock takes for true: keys, entries, latency. The body of `PUT /_mock/config`.
+//! What the mock takes for true: keys, entries, latency, rate. The body of `PUT /_mock/config`.
 
 use std::collections::{BTreeMap, HashSet};
+use std::num::NonZeroU32;
 use std::time::Duration;
 
+use hyper::header::HeaderValue;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use tokio::time::Instant;
 
+use crate::admission::Admission;
+use crate::faults::RetryAfter;
 use crate::route::is_project_id;
 
 /// Longest latency or hang in milliseconds: one hour.
@@ -27,6 +32,14 @@ pub struct Settings {
     pub any_entry: Option<bool>,
     /// Base latency of each answer in milliseconds, at most 3,600,000. Default: `0`.
     pub latency_ms: u64,
+    /// Requests with a good key that are admitted a second, for each project; those beyond are answered 429. Above 0.
+    /// Default: none, all are.
+    pub admit_per_second: Option<NonZeroU32>,
+    /// Requests that a project that was silent may send at once. Above 0; goes with `admit_per_second` only. Default: a
+    /// tenth of it, and at least 1.
+    pub admit_burst: Option<NonZeroU32>,
+    /// `Retry-After` of those 429, verbatim; goes with `admit_per_second` only. Default: none.
+    pub retry_after: Option<RetryAfter>,
     /// Whether requests are kept for `GET /_mock/requests`. Default: `true`; `false` for load runs, in which
     /// they are counted only.
     pub record_requests: bool,
@@ -39,6 +52,9 @@ impl Default for Settings {
             entries: Vec::new(),
             any_entry: None,
             latency_ms: 0,
+            admit_per_second: None,
+            admit_burst: None,
+            retry_after: None,
             record_requests: true,
         }
     }
@@ -87,6 +103,15 @@ pub enum SettingsError {
         /// The latency as given.
         latency_ms: u64,
     },
+    /// What only says how requests are refused, where none is.
+    #[error("{field} needs admit_per_second")]
+    NoRate {
+        /// The field that was given.
+        field: &'static str,
+    },
+    /// A `Retry-After` that no header may hold.
+    #[error("retry_after has a character that no header may hold")]
+    RetryAfter,
 }
 
 /// Settings that were checked, with an index over their entries.
@@ -94,6 +119,42 @@ pub enum SettingsError {
 pub(crate) struct Rules {
     settings: Settings,
     entries: HashSet<String>,
+    throttle: Option<Throttle>,
+}
+
+/// The limit on the requests of each project. New settings are a new one, with full buckets.
+#[derive(Debug)]
+struct Throttle {
+    admission: Admission,
+    retry_after: Option<HeaderValue>,
+}
+
+/// A request is one too many; `Retry-After` as configured.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Throttled {
+    /// Value of `Retry-After`.
+    pub(crate) retry_after: Option<HeaderValue>,
+}
+
+impl Throttle {
+    /// The limit that settings ask for, if they do.
+    fn new(settings: &Settings) -> Result<Option<Self>, SettingsError> {
+        let Some(per_second) = settings.admit_per_second else {
+            let fields = [
+                ("admit_burst", settings.admit_burst.is_some()),
+                ("retry_after", settings.retry_after.is_some()),
+            ];
+            return match fields.into_iter().find(|(_, is_given)| *is_given) {
+                Some((field, _)) => Err(SettingsError::NoRate { field }),
+                None => Ok(None),
+            };
+        };
+        let retry_after = settings.retry_after.as_ref().map(RetryAfter::header);
+        Ok(Some(Self {
+            admission: Admission::new(per_second, settings.admit_burst),
+            retry_after: retry_after.transpose().map_err(|_| SettingsError::RetryAfter)?,
+        }))
+    }
 }
 
 impl Rules {
@@ -122,6 +183,7 @@ impl Rules {
                 latency_ms: settings.latency_ms,
             });
         }
+        let throttle = Throttle::new(&settings)?;
         let mut entries = HashSet::with_capacity(settings.entries.len());
         for (index, entry) in settings.entries.iter().enumerate() {
             if !matches!(entry.value, Value::String(_) | Value::Number(_) | Value::Bool(_)) {
@@ -134,7 +196,11 @@ impl Rules {
                 &entry.value,
             ));
         }
-        Ok(Self { settings, entries })
+        Ok(Self {
+            settings,
+            entries,
+            throttle,
+        })
     }
 
     /// The settings as they were given.
@@ -155,6 +221,16 @@ impl Rules {
                 || keys
                     .get(project)
                     .is_some_and(|known| known.iter().any(|one| one == key)))
+    }
+
+    /// Admits one more request of a project, or not.
+    pub(crate) fn admit(&self, project: &str, now: Instant) -> Result<(), Throttled> {
+        match &self.throttle {
+            Some(throttle) if !throttle.admission.admits(project, now) => Err(Throttled {
+                retry_after: throttle.retry_after.clone(),
+            }),
+            _ => Ok(()),
+        }
     }
 
     /// Whether a user of the Embeddable has `value` under `key`.
@@ -210,109 +286,4 @@ pub(crate) fn scalar_text(value: &Value) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    fn rules(settings: Value) -> Rules {
-        Rules::new(serde_json::from_value(settings).expect("settings")).expect("good settings")
-    }
-
-    #[track_caller]
-    fn check(configured: Value, sent: Value, expected: bool) {
-        let rules = rules(json!({
-            "entries": [{ "project": "pr_1", "embeddable": "flow_1", "key": "k", "value": configured }]
-        }));
-        assert_eq!(
-            rules.entry_exists("pr_1", "flow_1", "k", &sent),
-            expected,
-            "{configured} and {sent}"
-        );
-    }
-
-    #[test]
-    fn entries_match_by_the_value_of_their_json() {
-        check(json!("a@b.co"), json!("a@b.co"), true);
-        check(json!("a@b.co"), json!("\"a@b.co\""), false);
-        check(json!("a@b.co"), json!("A@b.co"), false);
-        check(json!(42), json!(42.0), true);
-        check(json!(42), json!("42"), false);
-        check(json!(true), json!(true), true);
-        check(json!(true), json!("true"), false);
-        check(
-            json!(9_007_199_254_740_993_u64),
-            json!(9_007_199_254_740_993_u64),
-            true,
-        );
-        check(
-            json!(9_007_199_254_740_993_u64),
-            json!(9_007_199_254_740_992_u64),
-            false,
-        );
-        check(json!("\"a\""), json!("\"a\""), true);
-    }
-
-    #[test]
-    fn an_entry_belongs_to_its_project_embeddable_and_key() {
-        let rules = rules(json!({
-            "entries": [{ "project": "pr_1", "embeddable": "flow_1", "key": "k", "value": 1 }]
-        }));
-        assert!(rules.entry_exists("pr_1", "flow_1", "k", &json!(1)));
-        assert!(!rules.entry_exists("pr_2", "flow_1", "k", &json!(1)));
-        assert!(!rules.entry_exists("pr_1", "flow_2", "k", &json!(1)));
-        assert!(!rules.entry_exists("pr_1", "flow_1", "l", &json!(1)));
-    }
-
-    #[test]
-    fn everyone_exists_by_default_but_not_by_a_double_escaped_value() {
-        let rules = rules(json!({}));
-        assert!(rules.entry_exists("pr_1", "flow_1", "email", &json!("a@b.co")));
-        assert!(rules.entry_exists("pr_1", "flow_1", "email", &json!("\"half quoted")));
-        assert!(!rules.entry_exists("pr_1", "flow_1", "email", &json!("\"a@b.co\"")));
-    }
-
-    #[test]
-    fn nobody_exists_when_told_so() {
-        assert!(!rules(json!({ "any_entry": false })).entry_exists(
-            "pr_1",
-            "flow_1",
-            "email",
-            &json!("a@b.co")
-        ));
-    }
-
-    #[test]
-    fn any_well_formed_key_is_good_until_one_is_configured() {
-        let open = rules(json!({}));
-        assert!(open.key_is_good("pr_1", "rk_a"));
-        for bad in ["", "rk_", "sk_a", "RK_a", "rk_a b", "rk_é"] {
-            assert!(!open.key_is_good("pr_1", bad), "{bad}");
-        }
-        let closed = rules(json!({ "keys": { "pr_1": ["rk_a", "rk_b"] } }));
-        assert!(closed.key_is_good("pr_1", "rk_b"));
-        assert!(!closed.key_is_good("pr_1", "rk_c"));
-        assert!(!closed.key_is_good("pr_2", "rk_a"));
-    }
-
-    #[test]
-    fn settings_that_could_never_work_are_refused() {
-        for bad in [
-            json!({ "keys": { "a b": ["rk_a"] } }),
-            json!({ "keys": { "pr_1": ["sk_a"] } }),
-            json!({ "latency_ms": MAX_WAIT_MS + 1 }),
-            json!({ "entries": [{ "project": "pr_1", "embeddable": "f", "key": "k", "value": null }] }),
-        ] {
-            let settings = serde_json::from_value(bad.clone()).expect("the right shape");
-            assert!(Rules::new(settings).is_err(), "{bad}");
-        }
-    }
-
-    #[test]
-    fn the_documented_defaults_are_the_real_ones() {
-        let empty: Settings = serde_json::from_value(json!({})).expect("settings");
-        assert_eq!(empty, Settings::default());
-        assert!(empty.keys.is_empty() && empty.entries.is_empty() && empty.any_entry.is_none());
-        assert!(empty.latency_ms == 0 && empty.record_requests);
-    }
-}
+mod tests;

@@ -1,17 +1,18 @@
-//! The documented API: what a request deserves when no fault is in the way. Pure: no I/O, no clock.
+//! The documented API: what a request deserves when no fault is in the way. No I/O, no clock.
 //!
-//! Checks in order: path (404), method (405), key (401), size (413), content type (415), body (400), entry
+//! Checks in order: path (404), method (405), key (401), rate (429), size (413), content type (415), body (400), entry
 //! (404 with `ENTRY_NOT_FOUND`), created (200).
 
-use hyper::header::{ALLOW, CONTENT_TYPE, HeaderName, HeaderValue};
+use hyper::header::{ALLOW, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
 use hyper::{HeaderMap, Method, StatusCode};
 use serde::Serialize;
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 use crate::answer::Answer;
 use crate::event_body::{self, EventBody};
 use crate::route::Route;
-use crate::settings::{Rules, scalar_text};
+use crate::settings::{Rules, Throttled, scalar_text};
 
 /// Header that carries the key.
 const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
@@ -31,6 +32,8 @@ pub(crate) struct Call<'a> {
     pub(crate) headers: &'a HeaderMap,
     /// The whole body; `None` if it was larger than [`MAX_BODY_BYTES`].
     pub(crate) body: Option<&'a [u8]>,
+    /// When it is carried out.
+    pub(crate) now: Instant,
 }
 
 /// The answer to a request, and whether it created an event.
@@ -49,7 +52,7 @@ pub(crate) fn carry_out(rules: &Rules, call: Call<'_>) -> Outcome {
         Route::Entries { project } => list_entries(rules, project, call),
         Route::PageViews { project } => {
             check_method(call, Method::GET)
-                .and_then(|()| check_key(rules, project, call))
+                .and_then(|()| admit(rules, project, call))
                 .map(|()| json!([]))
         }
         .map(|list| Outcome {
@@ -85,7 +88,7 @@ struct CreatedEvent<'a> {
 
 fn create_event(rules: &Rules, project: &str, call: Call<'_>) -> Result<Outcome, Answer> {
     check_method(call, Method::POST)?;
-    check_key(rules, project, call)?;
+    admit(rules, project, call)?;
     let body = call.body.ok_or_else(|| {
         let message = format!("the body is larger than {MAX_BODY_BYTES} bytes");
         Answer::error(StatusCode::PAYLOAD_TOO_LARGE, "BODY_TOO_LARGE", &message)
@@ -128,7 +131,7 @@ fn created<'a>(project: &'a str, event: &'a EventBody) -> CreatedEvent<'a> {
 /// The users of a project that are configured, at most as many as `limit` asks for (default 100).
 fn list_entries(rules: &Rules, project: &str, call: Call<'_>) -> Result<Outcome, Answer> {
     check_method(call, Method::GET)?;
-    check_key(rules, project, call)?;
+    admit(rules, project, call)?;
     let limit = call
         .query
         .split('&')
@@ -170,6 +173,21 @@ fn check_method(call: Call<'_>, allowed: Method) -> Result<(), Answer> {
         Answer::error(StatusCode::METHOD_NOT_ALLOWED, "METHOD_NOT_ALLOWED", &message)
             .with_header(ALLOW, HeaderValue::from_static(allow)),
     )
+}
+
+/// Checks the key, then the rate: a request with a wrong key takes nothing of it.
+fn admit(rules: &Rules, project: &str, call: Call<'_>) -> Result<(), Answer> {
+    check_key(rules, project, call)?;
+    rules
+        .admit(project, call.now)
+        .map_err(|Throttled { retry_after }| {
+            let message = "more requests a second than are admitted for this project";
+            let mut answer = Answer::error(StatusCode::TOO_MANY_REQUESTS, "TOO_MANY_REQUESTS", message);
+            answer
+                .headers
+                .extend(retry_after.map(|value| (RETRY_AFTER, value)));
+            answer
+        })
 }
 
 fn check_key(rules: &Rules, project: &str, call: Call<'_>) -> Result<(), Answer> {

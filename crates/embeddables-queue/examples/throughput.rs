@@ -12,8 +12,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use embeddables_queue::sqlite::{SqliteConfig, SqliteQueue};
 use embeddables_queue::{
-    Append, Disposition, Durability, LaneName, MonotonicClock, NewRecord, Queue, RunningClock, Settlement,
-    UnixMillis,
+    Append, Claim, Disposition, Durability, Gate, LaneName, MonotonicClock, NewRecord, Queue, RunningClock,
+    Settlement, UnixMillis,
 };
 
 const PAYLOAD_BYTES: usize = 305;
@@ -28,6 +28,7 @@ fn record(lane: &LaneName, number: u64, random: bool) -> NewRecord {
         fingerprint: [1; 16],
         order_key: [2; 16],
         accept_time: UnixMillis(1),
+        deadline: None,
         payload: Bytes::from(vec![7; PAYLOAD_BYTES]),
     }
 }
@@ -152,7 +153,14 @@ async fn steady(dir: &Path, callers: u64, each: u64) {
             let most = NonZeroUsize::new(256).expect("not zero");
             let ready = queue.lane_ready(&lane);
             while done.load(Ordering::Relaxed) < total {
-                let claimed = queue.claim(&lane, most, UnixMillis(1)).await.expect("claims");
+                let claim = Claim {
+                    lane: lane.clone(),
+                    max: most,
+                    max_waiting: most.get(),
+                    live_percent: 50,
+                    now: UnixMillis(1),
+                };
+                let claimed = queue.claim(claim).await.expect("claims");
                 if claimed.leases.is_empty() {
                     ready.notified().await;
                     continue;
@@ -168,6 +176,7 @@ async fn steady(dir: &Path, callers: u64, each: u64) {
                             time: UnixMillis(2),
                             note: Bytes::from_static(b"receipt"),
                         },
+                        gate: Gate::Pass,
                     })
                     .collect();
                 queue.settle(settlements).await.expect("settles");

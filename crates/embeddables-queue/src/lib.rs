@@ -22,7 +22,9 @@ mod clock;
 mod error;
 mod ledger;
 mod record;
+mod running;
 mod settlement;
+mod turns;
 
 pub mod memory;
 pub mod sqlite;
@@ -36,7 +38,8 @@ use tokio::sync::{Notify, watch};
 pub use clock::{MonotonicClock, RunningClock};
 pub use error::{AppendError, BoxError, ClaimError, OpenError, ReadError, SettleError};
 pub use ledger::{
-    Backlog, Books, Capacity, DeadLetter, Entry, EntryState, LaneBooks, LaneState, Outcome, OutcomeKind, OutcomeSpan,
+    Backlog, Books, Capacity, DeadLetter, Entry, EntryState, LaneBooks, LaneState, Outcome, OutcomeKind,
+    OutcomeSpan,
 };
 pub use record::{
     Append, Appended, Claim, Claimed, Durability, Fingerprint, LaneName, Lease, NewRecord, OrderKey, Refused,

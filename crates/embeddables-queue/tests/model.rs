@@ -10,8 +10,8 @@ use std::num::NonZeroUsize;
 use bytes::Bytes;
 use embeddables_queue::sqlite::{SqliteConfig, SqliteQueue};
 use embeddables_queue::{
-    Append, DeadLetters as _, Disposition, Durability, EntryState, LaneName, Lease, Ledger as _, NewRecord,
-    OpenError, Queue as _, Refused, Settlement, TakeAs, UnixMillis,
+    Append, Claim, DeadLetters as _, Disposition, Durability, EntryState, Gate, LaneName, Lease, Ledger as _,
+    NewRecord, OpenError, Queue as _, Refused, Settlement, TakeAs, UnixMillis,
 };
 use proptest::prelude::*;
 
@@ -208,6 +208,7 @@ impl Run {
             fingerprint: [content; 16],
             order_key: [0; 16],
             accept_time: UnixMillis(1),
+            deadline: None,
             payload: payload((lane_number, id_number, content)),
         };
         let call = Append {
@@ -254,7 +255,13 @@ impl Run {
         let most = NonZeroUsize::new(max).unwrap();
         let claimed = self
             .queue()
-            .claim(&lane(lane_number), most, UnixMillis(now))
+            .claim(Claim {
+                lane: lane(lane_number),
+                max: most,
+                max_waiting: max,
+                live_percent: 0,
+                now: UnixMillis(now),
+            })
             .await
             .unwrap();
         let (expected, more, next_due) = self.model.expected_claim(lane_number, max, now);
@@ -314,6 +321,7 @@ impl Run {
             sequence: lease.sequence,
             claim: lease.claim,
             disposition,
+            gate: Gate::Pass,
         };
         self.queue().settle(vec![settlement]).await.unwrap();
     }

@@ -18,9 +18,13 @@ pub mod settle;
 pub mod validate;
 
 // Around the flow.
+pub mod admin;
 pub mod clock;
 pub mod commands;
 pub mod config;
 pub mod pipeline;
 pub mod server;
 pub mod telemetry;
+
+#[cfg(test)]
+mod testing;

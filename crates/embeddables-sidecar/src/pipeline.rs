@@ -13,9 +13,11 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
+use crate::dispatch::board::Board;
 use crate::enqueue::{Enqueuer, lane};
 use crate::ingest::admission::Options;
-use crate::ingest::refusal::Refusal;
+use crate::ingest::flush::{self, Flushed};
+use crate::ingest::refusal::{Refusal, unreadable};
 use crate::ingest::status;
 use crate::settle::Feed;
 use crate::telemetry::metrics::IngestMetrics;
@@ -31,6 +33,8 @@ pub struct Rooms {
     pub clock: Arc<dyn Clock>,
     /// Settlements, for callers that wait.
     pub feed: Arc<Feed>,
+    /// Lanes as they are now.
+    pub board: Board,
     /// Counters of refusals.
     pub metrics: IngestMetrics,
     /// Configured projects.
@@ -91,6 +95,32 @@ impl Pipeline {
     /// Durability where a call asks for none.
     pub fn default_durability(&self) -> Durability {
         self.rooms.default_durability
+    }
+
+    /// Where events are kept, for those that only look.
+    pub fn store(&self) -> &Arc<dyn Store> {
+        &self.rooms.store
+    }
+
+    /// Lanes as they are now, and the way to speak to them.
+    pub fn board(&self) -> &Board {
+        &self.rooms.board
+    }
+
+    /// The configured projects that a call is about: the one that it names, or all.
+    ///
+    /// # Errors
+    /// On a project that is not configured.
+    pub fn projects(&self, named: &str) -> Result<Vec<ProjectId>, Refusal> {
+        let configured = self.rooms.endpoints.keys();
+        let projects: Vec<_> = configured
+            .filter(|project| named.is_empty() || project.as_str() == named)
+            .cloned()
+            .collect();
+        if projects.is_empty() {
+            return Err(Refusal::ProjectNotConfigured);
+        }
+        Ok(projects)
     }
 
     /// Durabilities on offer, weakest first.
@@ -253,25 +283,46 @@ impl Pipeline {
         while !status::is_final(accepted.status.state()) {
             let mut settled = self.rooms.feed.subscribe(accepted.sequence);
             // It may have been settled before the subscription.
-            let id = accepted.status.event_id.clone();
-            match self.find(&accepted.project, &id).await {
-                Ok(Some(status)) => {
-                    accepted.status = proto::EventStatus {
-                        duplicate: accepted.status.duplicate,
-                        ..status
-                    };
-                }
-                // What was told before stays true: the event is safe.
-                Ok(None) | Err(_) => return,
+            if !self.look_up(accepted).await || status::is_final(accepted.status.state()) {
+                return;
             }
-            if status::is_final(accepted.status.state())
-                || tokio::time::timeout_at(deadline, settled.settled())
-                    .await
-                    .is_err()
+            if tokio::time::timeout_at(deadline, settled.settled())
+                .await
+                .is_err()
             {
+                // Its lane may have been held since.
+                self.look_up(accepted).await;
                 return;
             }
         }
+    }
+
+    /// Tells where an accepted event is now. Where that is not known, what was told before stays true: the event is safe.
+    async fn look_up(&self, accepted: &mut Accepted) -> bool {
+        let found = self.find(&accepted.project, &accepted.status.event_id).await;
+        let Ok(Some(status)) = found else {
+            return false;
+        };
+        accepted.status = proto::EventStatus {
+            duplicate: accepted.status.duplicate,
+            ..status
+        };
+        true
+    }
+
+    /// Waits until what was accepted before has left the queue, or until `limit` has passed; then tells what became of it.
+    ///
+    /// # Errors
+    /// On a project that is not configured, while shutting down, and where the store cannot be read.
+    pub async fn flush(&self, project: &str, limit: Duration) -> Result<Flushed, Refusal> {
+        if self.is_draining() {
+            return Err(Refusal::Draining);
+        }
+        let projects = self.projects(project)?;
+        let (store, board) = (&*self.rooms.store, &self.rooms.board);
+        flush::flush(store, board, &projects, limit, self.draining())
+            .await
+            .map_err(|error| unreadable(&error))
     }
 
     /// All that is known of an event; `None` where its id is unknown.
@@ -279,15 +330,11 @@ impl Pipeline {
     /// # Errors
     /// Where the store cannot be read.
     pub async fn find(&self, project: &ProjectId, id: &str) -> Result<Option<proto::EventStatus>, Refusal> {
-        let entry = self.rooms.store.find(&lane(project), id).await.map_err(|error| {
-            tracing::error!(
-                error = &error as &dyn std::error::Error,
-                "the store cannot be read"
-            );
-            Refusal::StorageUnreadable
-        })?;
+        let entry = self.rooms.store.find(&lane(project), id).await;
+        let view = self.rooms.board.view(project);
         let status = entry
-            .map(|entry| status::of_entry(project, id, &entry, &*self.rooms.clock))
+            .map_err(|error| unreadable(&error))?
+            .map(|entry| status::of_entry(project, id, &entry, view.as_ref(), &*self.rooms.clock))
             .transpose();
         status.map_err(|error| {
             tracing::error!(

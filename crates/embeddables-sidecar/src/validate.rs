@@ -5,7 +5,7 @@
 //! 2. The canonical form is that of the caller's event, before defaults: a repeat of the same call compares equal.
 
 use embeddables_core::{
-    Defaults, DoubleEncoding, Event, EventId, ProjectId, Rules, Timestamp, ValidEvent, Violations,
+    Defaults, Event, EventId, ProjectId, Rules, Timestamp, ValidEvent, Violations,
 };
 use embeddables_queue::UnixMillis;
 use uuid::{ContextV7, Uuid};
@@ -32,11 +32,7 @@ type ContextV7Mutex = std::sync::Mutex<ContextV7>;
 
 impl Validator {
     /// Checks with these defaults and rules.
-    pub fn new(default_project: Option<ProjectId>, double_encoding: DoubleEncoding) -> Self {
-        let rules = Rules {
-            double_encoding,
-            ..Rules::default()
-        };
+    pub fn new(default_project: Option<ProjectId>, rules: Rules) -> Self {
         Self {
             default_project,
             rules,
@@ -94,7 +90,7 @@ mod tests {
 
     #[test]
     fn made_ids_rise_and_differ() {
-        let validator = Validator::new(None, DoubleEncoding::Refuse);
+        let validator = Validator::new(None, Rules::default());
         let mut ids: Vec<_> = (0..2_000)
             .map(|index| validator.new_event_id(UnixMillis(1_700_000_000_000 + index / 500)))
             .collect();

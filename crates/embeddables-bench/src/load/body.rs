@@ -14,6 +14,17 @@ const VARIANT_EVENTS: u32 = 1_024;
 /// Fewest bodies to take turns, however large they are.
 const MIN_BODIES: u32 = 8;
 
+/// What requests hold.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Contents {
+    /// Events a request; `None` for single events.
+    pub(crate) batch: Option<u32>,
+    /// Whether each event has an id made here.
+    pub(crate) with_ids: bool,
+    /// Projects that events name in turn; 0 for events that name none.
+    pub(crate) projects: u32,
+}
+
 /// Bodies that take turns.
 #[derive(Debug)]
 pub(crate) struct Bodies {
@@ -24,15 +35,13 @@ pub(crate) struct Bodies {
 }
 
 impl Bodies {
-    /// Encodes the requests of one workload: single events, or `batch` events a request.
-    pub(crate) fn new(batch: Option<u32>, with_ids: bool) -> Self {
-        let count = batch.map_or(VARIANT_EVENTS, |batch| {
+    /// Encodes the requests of one workload.
+    pub(crate) fn new(contents: Contents) -> Self {
+        let count = contents.batch.map_or(VARIANT_EVENTS, |batch| {
             (VARIANT_EVENTS / batch.max(1)).max(MIN_BODIES)
         });
-        let bodies: Vec<Bytes> = (0..count)
-            .map(|index| encode(batch, index, with_ids).freeze())
-            .collect();
-        let id_offsets = if with_ids {
+        let bodies: Vec<Bytes> = (0..count).map(|index| contents.encode(index).freeze()).collect();
+        let id_offsets = if contents.with_ids {
             id_offsets(&bodies[0])
         } else {
             Vec::new()
@@ -67,27 +76,28 @@ impl Bodies {
     }
 }
 
-fn encode(batch: Option<u32>, index: u32, with_ids: bool) -> BytesMut {
-    match batch {
-        None => frame(&PublishEventRequest {
-            event: Some(event(index, with_ids)),
-            options: None,
-        }),
-        Some(size) => {
-            let events: Vec<Event> = (0..size)
-                .map(|place| event(index * size + place, with_ids))
-                .collect();
-            frame(&PublishEventsRequest {
-                events,
-                ..PublishEventsRequest::default()
-            })
+impl Contents {
+    fn encode(self, index: u32) -> BytesMut {
+        let event = |index| event(index, self.with_ids, self.projects);
+        match self.batch {
+            None => frame(&PublishEventRequest {
+                event: Some(event(index)),
+                options: None,
+            }),
+            Some(size) => {
+                let events: Vec<Event> = (0..size).map(|place| event(index * size + place)).collect();
+                frame(&PublishEventsRequest {
+                    events,
+                    ..PublishEventsRequest::default()
+                })
+            }
         }
     }
 }
 
 /// Where ids stand. All variants have one size, so what holds for one body holds for all.
 fn id_offsets(body: &[u8]) -> Vec<usize> {
-    let placeholder = event(0, true).event_id;
+    let placeholder = event(0, true, 0).event_id;
     let is_id = |window: &[u8]| window == placeholder.as_bytes();
     body.windows(EVENT_ID_BYTES)
         .enumerate()
@@ -112,7 +122,11 @@ mod tests {
 
     #[test]
     fn ids_made_here_are_in_every_event_and_never_the_same() {
-        let bodies = Bodies::new(Some(10), true);
+        let bodies = Bodies::new(Contents {
+            batch: Some(10),
+            with_ids: true,
+            ..Contents::default()
+        });
         let ids: BTreeSet<String> = (0..200)
             .flat_map(|_| events(&bodies.next()))
             .map(|event| event.event_id)
@@ -126,7 +140,10 @@ mod tests {
 
     #[test]
     fn without_ids_the_server_makes_them() {
-        let bodies = Bodies::new(Some(3), false);
+        let bodies = Bodies::new(Contents {
+            batch: Some(3),
+            ..Contents::default()
+        });
         assert!(
             events(&bodies.next())
                 .iter()
@@ -136,11 +153,27 @@ mod tests {
 
     #[test]
     fn single_events_take_turns() {
-        let bodies = Bodies::new(None, false);
+        let bodies = Bodies::new(Contents::default());
         let first = bodies.next();
         let request = PublishEventRequest::decode(only_message(&first).expect("framed")).expect("a request");
         assert!(request.event.is_some());
         assert_ne!(first, bodies.next());
         assert_eq!(first.len(), bodies.body_bytes());
+    }
+
+    #[test]
+    fn a_batch_of_as_many_events_as_projects_has_one_for_each() {
+        let bodies = Bodies::new(Contents {
+            batch: Some(100),
+            projects: 100,
+            ..Contents::default()
+        });
+        for _ in 0..20 {
+            let projects: BTreeSet<String> = events(&bodies.next())
+                .into_iter()
+                .map(|event| event.project_id)
+                .collect();
+            assert_eq!(projects.len(), 100);
+        }
     }
 }

@@ -21,7 +21,7 @@ use anyhow::{Context as _, ensure};
 use tokio::task::{JoinSet, LocalSet};
 use tokio::time::{Instant, timeout, timeout_at};
 
-use self::body::Bodies;
+use self::body::{Bodies, Contents};
 pub use self::connection::Address;
 use self::connection::{CallError, Caller, Rpc};
 use self::pacer::Pacer;
@@ -59,11 +59,22 @@ pub struct LoadConfig {
     /// Make an id (UUIDv7) for each event; otherwise the server does.
     #[arg(long)]
     pub ids: bool,
+    /// Projects that events name in turn: pr_benchmark_000 and so on. With 0 events name none.
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=1_000))]
+    pub projects: u32,
 }
 
 impl LoadConfig {
     fn rpc(&self) -> Rpc {
         self.batch.map_or(Rpc::One, Rpc::Batch)
+    }
+
+    fn contents(&self) -> Contents {
+        Contents {
+            batch: self.batch,
+            with_ids: self.ids,
+            projects: self.projects,
+        }
     }
 
     fn check(&self) -> anyhow::Result<()> {
@@ -117,7 +128,7 @@ struct Shared {
 }
 
 async fn run(config: &LoadConfig) -> anyhow::Result<LoadReport> {
-    let bodies = Bodies::new(config.batch, config.ids);
+    let bodies = Bodies::new(config.contents());
     let connections = connect(config, &bodies).await?;
     let cpu_before = proc_fs::cpu_seconds(process::id())?;
     let start = Instant::now();

@@ -4,6 +4,8 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 #![allow(unreachable_pub, reason = "a module of several test binaries")]
 
+pub mod strategies;
+
 use embeddables_core::{
     Defaults, Event, EventId, Identifier, IdentifierValue, ProjectId, Properties, Rules, Timestamp,
     ValidEvent, Violations,

@@ -40,6 +40,7 @@ fn check(settings: Value, case: Case, status: u16, code: &str) -> Value {
         query,
         headers: &headers,
         body: case.body.map(str::as_bytes),
+        now: Instant::now(),
     };
     let outcome = carry_out(&rules, call);
     let body: Value = serde_json::from_slice(&outcome.answer.body).expect("a JSON answer");
@@ -117,6 +118,48 @@ fn a_missing_wrong_foreign_or_double_key_is_401() {
         200,
         "",
     );
+}
+
+#[test]
+fn one_request_too_many_is_429_after_the_key_and_before_all_else() {
+    let rules = json!({ "admit_per_second": 1, "retry_after": "2", "keys": { "pr_1": ["rk_a"] } });
+    let rules = Rules::new(serde_json::from_value(rules).expect("settings")).expect("good settings");
+    let now = Instant::now();
+    let send = |key, body: &'static str| {
+        let headers = [("x-api-key", key), ("content-type", "application/json")];
+        let headers =
+            headers.map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)));
+        carry_out(
+            &rules,
+            Call {
+                method: &Method::POST,
+                route: Route::of("/projects/pr_1/events"),
+                query: "",
+                headers: &headers.into_iter().collect(),
+                body: Some(body.as_bytes()),
+                now,
+            },
+        )
+    };
+    let status = |key, body| send(key, body).answer.status.as_u16();
+    assert_eq!(status("rk_b", BODY), 401);
+    assert_eq!(
+        status("rk_a", "{}"),
+        400,
+        "a wrong key takes nothing, a wrong body does"
+    );
+    assert_eq!(status("rk_a", "{}"), 429);
+    assert_eq!(status("rk_b", BODY), 401);
+    let refused = send("rk_a", BODY);
+    assert!(!refused.created);
+    assert!(
+        refused
+            .answer
+            .body
+            .starts_with(b"{\"code\":\"TOO_MANY_REQUESTS\"")
+    );
+    let retry_after = (RETRY_AFTER, HeaderValue::from_static("2"));
+    assert_eq!(refused.answer.headers, [retry_after]);
 }
 
 #[test]

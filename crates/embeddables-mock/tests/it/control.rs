@@ -1,6 +1,7 @@
 //! The control endpoints.
 
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 use crate::support::{Client, EVENTS, Protocol, control, event_request, good_event, send_event, start};
 
@@ -29,6 +30,40 @@ async fn keys_and_entries_are_as_configured() {
     check(EVENTS, "a@b.co", 200).await;
     check(EVENTS, "b@b.co", 404).await;
     check("/projects/pr_2/events", "a@b.co", 401).await;
+    mock.shutdown().await;
+}
+
+#[tokio::test]
+async fn what_is_beyond_the_rate_is_429_counted_and_recorded() {
+    let mock = start().await;
+    let settings = json!({ "admit_per_second": 1, "admit_burst": 2, "retry_after": "3" });
+    let reply = control(&mock, "PUT", "/_mock/config", &settings.to_string()).await;
+    assert_eq!(
+        (reply.status.as_u16(), &reply.json()["retry_after"]),
+        (200, &json!("3"))
+    );
+    let started = Instant::now();
+    let mut client = Client::connect(&mock, Protocol::Http2).await;
+    for _ in 0..100 {
+        let request = event_request(mock.addr(), EVENTS, &good_event());
+        let reply = client.send(request).await.expect("an answer");
+        match reply.status.as_u16() {
+            200 => {}
+            429 => assert_eq!(reply.header("retry-after"), "3"),
+            other => panic!("status {other}"),
+        }
+    }
+    let most = 2 + started.elapsed().as_secs() + 1;
+    let counts = mock.counts();
+    assert!((2..=most).contains(&counts.created), "{counts:?}");
+    assert_eq!(counts.by_status[&200], counts.created);
+    assert_eq!(counts.by_status[&429], 100 - counts.created);
+    assert_eq!(counts.by_project["pr_1"].requests, 100);
+    let last = mock.requests().pop().expect("recorded");
+    assert_eq!((last.created, last.fault), (false, None));
+    let elsewhere = event_request(mock.addr(), "/projects/pr_2/events", &good_event());
+    let reply = client.send(elsewhere).await.expect("an answer");
+    assert_eq!(reply.status, 200, "another project has a rate of its own");
     mock.shutdown().await;
 }
 

@@ -7,6 +7,7 @@ use embeddables_mock::{FaultScript, Mock, RequestState, ResetPoint, Settings, St
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use crate::support::{
@@ -217,6 +218,42 @@ async fn a_hang_ends_without_an_answer() {
         http2_reason(&reply.expect_err("no answer")),
         Some(h2::Reason::INTERNAL_ERROR)
     );
+    mock.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_project_that_hangs_does_not_hold_up_another() {
+    const HANGING: usize = 300;
+    let mock = start().await;
+    mock.push_faults(FaultScript::forever([Step::hang(AN_HOUR)]).for_project("pr_2"))
+        .expect("a good step");
+    for protocol in BOTH {
+        let mut tasks = JoinSet::new();
+        // Over HTTP/2 all share one connection, and the next project's requests come by it too.
+        let mut shared = Client::connect(&mock, protocol).await;
+        for _ in 0..HANGING {
+            let request = event_request(mock.addr(), "/projects/pr_2/events", &good_event());
+            let own = match &shared {
+                Client::Http2(sender) => Client::Http2(sender.clone()),
+                Client::Http1(_) => Client::connect(&mock, protocol).await,
+            };
+            tasks.spawn(async move {
+                let mut own = own;
+                own.send(request).await
+            });
+        }
+        until(&mock, |counts| counts.in_flight == HANGING as u64).await;
+        for _ in 0..HANGING {
+            let request = event_request(mock.addr(), EVENTS, &good_event());
+            let reply = shared.send(request).await.expect("an answer");
+            assert_eq!(reply.status, 200);
+        }
+        assert_eq!(mock.counts().in_flight, HANGING as u64, "all of them still hang");
+        tasks.shutdown().await;
+        until(&mock, |counts| counts.in_flight == 0).await;
+    }
+    let created = mock.counts().by_project["pr_1"].created;
+    assert_eq!(created, 2 * HANGING as u64);
     mock.shutdown().await;
 }
 

@@ -63,6 +63,7 @@ pub(crate) enum Client {
 impl Client {
     pub(crate) async fn connect(mock: &Mock, protocol: Protocol) -> Self {
         let stream = TcpStream::connect(mock.addr()).await.expect("a connection");
+        stream.set_nodelay(true).expect("a socket");
         Self::over(stream, protocol).await
     }
 

@@ -43,17 +43,27 @@ pub(super) fn committed(group: Group, answers: Answers, scope: Scope) {
             tell(call.reply, Err(AppendError::DiskFull));
         }
     }
+    let claims = group.claims.into_iter().map(|call| call.reply);
+    let claims = claims.chain(group.expired.into_iter().map(|call| call.reply));
     if scope == Scope::SettlementsOnly {
-        for call in group.claims {
+        for reply in claims {
             tell(
-                call.reply,
+                reply,
                 Err(ClaimError::Write("no space left on the queue's volume".into())),
             );
         }
     } else {
-        for (call, claimed) in group.claims.into_iter().zip(answers.claims) {
-            tell(call.reply, Ok(claimed));
+        for (reply, claimed) in claims.zip(answers.claims.into_iter().chain(answers.expired)) {
+            tell(reply, Ok(claimed));
         }
+    }
+    for (call, is_known) in group.lane_states.into_iter().zip(answers.lane_states) {
+        let answer = if is_known {
+            Ok(())
+        } else {
+            Err(SettleError::Write("no such lane".into()))
+        };
+        tell(call.reply, answer);
     }
     for reply in group.pings {
         tell(reply, ());
@@ -80,6 +90,12 @@ pub(super) fn failed(group: Group, failure: Failure, disk_full: bool) {
     }
     for call in group.claims {
         tell(call.reply, Err(ClaimError::Write(boxed())));
+    }
+    for call in group.expired {
+        tell(call.reply, Err(ClaimError::Write(boxed())));
+    }
+    for call in group.lane_states {
+        tell(call.reply, Err(SettleError::Write(boxed())));
     }
     for reply in group.pings {
         tell(reply, ());

@@ -5,21 +5,21 @@
 //! 2. A repeat of an id adds nothing, also within one commit: the id's row is looked up in the same transaction.
 //! 3. A repeat of an id whose record was discarded or quarantined is a new record.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use rusqlite::{OptionalExtension, params};
 
 use super::codec::{Body, record_checksum, sql};
-use super::draft::Draft;
+use super::draft::{Draft, SizeBounds};
 use super::rows::{self, IdRow, Read};
 use super::trouble::Trouble;
-use crate::{Append, Appended, NewRecord, OutcomeKind, RECORD_OVERHEAD_BYTES, Refused, Sequence};
+use crate::{Append, Appended, NewRecord, OutcomeKind, RECORD_OVERHEAD_BYTES, Refused, Sequence, UnixMillis};
 
 /// What is written of a record, whether it is new or comes back from the dead letters.
 pub(super) struct Incoming<'a> {
     pub(super) lane: usize,
     pub(super) accept_time: i64,
-    pub(super) accept_running: i64,
+    pub(super) deadline: Option<UnixMillis>,
     pub(super) order_key: &'a [u8],
     pub(super) id: &'a str,
     pub(super) progress: &'a [u8],
@@ -53,14 +53,14 @@ impl Draft<'_> {
         }
         let mut results = Vec::with_capacity(append.records.len());
         for record in &append.records {
-            let verdict = self.decide(record, 0)?;
+            let verdict = self.decide(record, &BTreeMap::new())?;
             results.push(self.carry_out(record, verdict)?);
         }
         Ok(results)
     }
 
     fn append_atomic(&mut self, records: &[NewRecord]) -> Result<Vec<Result<Appended, Refused>>, Trouble> {
-        let mut reserved_bytes = 0;
+        let mut reserved: BTreeMap<&str, u64> = BTreeMap::new();
         let mut within: HashMap<(&str, &str), &NewRecord> = HashMap::new();
         let mut refusals: Vec<Option<Refused>> = Vec::with_capacity(records.len());
         for record in records {
@@ -70,9 +70,9 @@ impl Draft<'_> {
                 Some(_) => Some(Refused::Conflict),
                 None => {
                     within.insert(key, record);
-                    match self.decide(record, reserved_bytes)? {
+                    match self.decide(record, &reserved)? {
                         Verdict::Fresh(_) | Verdict::Again(_) => {
-                            reserved_bytes += needed_bytes(record);
+                            *reserved.entry(record.lane.as_str()).or_default() += needed_bytes(record);
                             None
                         }
                         Verdict::Known(_) => None,
@@ -89,13 +89,14 @@ impl Draft<'_> {
         }
         let mut results = Vec::with_capacity(records.len());
         for record in records {
-            let verdict = self.decide(record, 0)?;
+            let verdict = self.decide(record, &BTreeMap::new())?;
             results.push(self.carry_out(record, verdict)?);
         }
         Ok(results)
     }
 
-    fn decide(&self, record: &NewRecord, reserved_bytes: u64) -> Result<Verdict, Trouble> {
+    /// `reserved` is the room promised to records of the same call, by lane.
+    fn decide(&self, record: &NewRecord, reserved: &BTreeMap<&str, u64>) -> Result<Verdict, Trouble> {
         let Some(lane) = self.configured_lane(&record.lane) else {
             return Ok(Verdict::Refuse(Refused::UnknownLane));
         };
@@ -116,19 +117,47 @@ impl Draft<'_> {
                 },
             );
         }
-        let used_bytes = self.used_bytes() + reserved_bytes;
-        let requested_bytes = needed_bytes(record);
-        if used_bytes + requested_bytes > self.max_bytes {
-            return Ok(Verdict::Refuse(Refused::Full {
-                used_bytes,
-                capacity_bytes: self.max_bytes,
-                requested_bytes,
-            }));
+        if let Some(refused) = self.refused_for_size(lane, needed_bytes(record), reserved) {
+            return Ok(Verdict::Refuse(refused));
         }
         Ok(if known.is_some() {
             Verdict::Again(lane)
         } else {
             Verdict::Fresh(lane)
+        })
+    }
+
+    fn refused_for_size(
+        &self,
+        lane: usize,
+        requested_bytes: u64,
+        reserved: &BTreeMap<&str, u64>,
+    ) -> Option<Refused> {
+        let SizeBounds {
+            max,
+            lane_share,
+            dead_letter_share,
+        } = self.bounds;
+        let used_bytes = self.used_bytes() + reserved.values().sum::<u64>();
+        if used_bytes + requested_bytes > max {
+            return Some(Refused::Full {
+                used_bytes,
+                capacity_bytes: max,
+                requested_bytes,
+            });
+        }
+        let counters = &self.effects.counters[lane];
+        let name = self.state.lanes[lane].name.as_str();
+        let used_bytes = counters.used_bytes + reserved.get(name).copied().unwrap_or(0);
+        if used_bytes + requested_bytes > lane_share {
+            return Some(Refused::LaneFull {
+                used_bytes,
+                share_bytes: lane_share,
+            });
+        }
+        (counters.dead_letter_bytes >= dead_letter_share).then_some(Refused::DeadLettersFull {
+            used_bytes: counters.dead_letter_bytes,
+            share_bytes: dead_letter_share,
         })
     }
 
@@ -169,7 +198,7 @@ impl Draft<'_> {
         let sequence = self.insert_record(&Incoming {
             lane,
             accept_time: record.accept_time.0,
-            accept_running: sql(self.effects.store.running),
+            deadline: record.deadline,
             order_key: &record.order_key,
             id: &record.id,
             progress: &[],
@@ -201,11 +230,12 @@ impl Draft<'_> {
     /// Inserts a never-settled record under the next sequence and moves `ready` and the room used; `accepted` is the caller's.
     pub(super) fn insert_record(&mut self, incoming: &Incoming<'_>) -> Result<u64, Trouble> {
         let sequence = self.effects.store.next_sequence;
+        let accept_running = sql(self.lane_clock(incoming.lane));
         let body = Body {
             sequence: sql(sequence),
             lane: self.lane_number(incoming.lane),
             accept_time: incoming.accept_time,
-            accept_running: incoming.accept_running,
+            accept_running,
             order_key: incoming.order_key,
             id: incoming.id,
             payload: incoming.payload,
@@ -227,6 +257,9 @@ impl Draft<'_> {
                 incoming.progress,
                 body.payload,
             ])?;
+        if let Some(deadline) = incoming.deadline {
+            self.set_deadline(incoming.lane, sequence, deadline)?;
+        }
         self.effects.store.next_sequence += 1;
         self.effects.woken.insert(incoming.lane);
         let counters = self.counters(incoming.lane);

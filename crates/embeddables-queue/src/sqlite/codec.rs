@@ -112,6 +112,16 @@ pub(super) fn claim_checksum(number: i64, lane: i64, sequences: &[u8]) -> u32 {
         .finish()
 }
 
+/// Checksum of a deadline.
+pub(super) fn deadline_checksum(sequence: i64, lane: i64, time: i64) -> u32 {
+    Checksum::default().numbers([sequence, lane, time]).finish()
+}
+
+/// Checksum of the state of a lane.
+pub(super) fn lane_state_checksum(numbers: [i64; 5], note: &[u8]) -> u32 {
+    Checksum::default().numbers(numbers).bytes(note).finish()
+}
+
 /// Checksum of a fact in `meta`.
 pub(super) fn meta_checksum(name: &str, value: &[u8]) -> u32 {
     Checksum::default().bytes(name.as_bytes()).bytes(value).finish()

@@ -5,8 +5,8 @@ use std::num::NonZeroUsize;
 use tokio::sync::oneshot;
 
 use crate::{
-    Append, AppendError, Appended, ClaimError, Claimed, LaneName, Refused, Sequence, SettleError, Settlement,
-    TakeAs, UnixMillis,
+    Append, AppendError, Appended, Claim, ClaimError, Claimed, LaneName, LaneState, Refused, Sequence,
+    SettleError, Settlement, TakeAs, UnixMillis,
 };
 
 /// Answer to an append: one result a record, or a failure of the whole call.
@@ -22,10 +22,25 @@ pub(super) struct AppendCall {
 /// A call of `claim`.
 #[derive(Debug)]
 pub(super) struct ClaimCall {
+    pub(super) claim: Claim,
+    pub(super) reply: oneshot::Sender<Result<Claimed, ClaimError>>,
+}
+
+/// A call of `claim_expired`.
+#[derive(Debug)]
+pub(super) struct ExpiredCall {
     pub(super) lane: LaneName,
     pub(super) max: NonZeroUsize,
-    pub(super) now: UnixMillis,
+    pub(super) wall: UnixMillis,
     pub(super) reply: oneshot::Sender<Result<Claimed, ClaimError>>,
+}
+
+/// A call of `write_lane_state`.
+#[derive(Debug)]
+pub(super) struct LaneStateCall {
+    pub(super) lane: LaneName,
+    pub(super) state: LaneState,
+    pub(super) reply: oneshot::Sender<Result<(), SettleError>>,
 }
 
 /// A call of `settle`.
@@ -51,6 +66,10 @@ pub(super) const TAKE_STEP: usize = 256;
 pub(super) enum Control {
     /// Lease records.
     Claim(ClaimCall),
+    /// Lease records whose deadline has passed.
+    ClaimExpired(ExpiredCall),
+    /// Write the state of a lane.
+    WriteLaneState(LaneStateCall),
     /// End leases.
     Settle(SettleCall),
     /// Take dead letters out.
@@ -84,6 +103,8 @@ pub(super) struct Group {
     pub(super) suspected: Vec<Suspected>,
     pub(super) appends: Vec<AppendCall>,
     pub(super) claims: Vec<ClaimCall>,
+    pub(super) expired: Vec<ExpiredCall>,
+    pub(super) lane_states: Vec<LaneStateCall>,
     pub(super) pings: Vec<oneshot::Sender<()>>,
     pub(super) closes: Vec<oneshot::Sender<()>>,
     pub(super) salvage: bool,
@@ -101,20 +122,25 @@ impl Group {
         self.call_count += 1;
         match control {
             Control::Claim(call) => {
-                self.control_count += call.max.get();
+                self.control_count = self.control_count.saturating_add(call.claim.max.get());
                 self.claims.push(call);
             }
+            Control::ClaimExpired(call) => {
+                self.control_count = self.control_count.saturating_add(call.max.get());
+                self.expired.push(call);
+            }
+            Control::WriteLaneState(call) => self.lane_states.push(call),
             Control::Settle(call) => {
-                self.control_count += call.settlements.len();
+                self.control_count = self.control_count.saturating_add(call.settlements.len());
                 self.settles.push(call);
             }
             Control::Take(call) => {
-                self.control_count += call.sequences.len();
+                self.control_count = self.control_count.saturating_add(call.sequences.len());
                 self.takes.push(call);
             }
             Control::Ping(reply) => self.pings.push(reply),
             Control::Quarantine(rows) => {
-                self.control_count += rows.len();
+                self.control_count = self.control_count.saturating_add(rows.len());
                 self.suspected.extend(rows);
             }
             Control::Salvage => self.salvage = true,
@@ -136,6 +162,8 @@ impl Group {
             && self.suspected.is_empty()
             && self.appends.is_empty()
             && self.claims.is_empty()
+            && self.expired.is_empty()
+            && self.lane_states.is_empty()
             && !self.salvage
     }
 
@@ -145,6 +173,8 @@ impl Group {
             && self.settles.is_empty()
             && self.takes.is_empty()
             && self.claims.is_empty()
+            && self.expired.is_empty()
+            && self.lane_states.is_empty()
             && self.pings.is_empty()
             && self.closes.is_empty()
     }

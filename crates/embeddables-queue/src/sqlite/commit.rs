@@ -3,8 +3,8 @@
 use rusqlite::Connection;
 
 use super::command::Group;
-use super::draft::Draft;
-use super::state::{Effects, State};
+use super::draft::{Draft, SizeBounds};
+use super::state::{Effects, State, StoreRow};
 use super::trouble::Trouble;
 use crate::{Appended, Claimed, Durability, Refused};
 
@@ -22,7 +22,7 @@ pub(super) enum Scope {
 /// How a group is to be written.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Terms {
-    pub(super) max_bytes: u64,
+    pub(super) bounds: SizeBounds,
     pub(super) dedupe_window_millis: u64,
     pub(super) dedupe_ids: u64,
     pub(super) scope: Scope,
@@ -38,6 +38,9 @@ pub(super) struct Answers {
     pub(super) takes: Vec<usize>,
     pub(super) appends: Vec<Vec<Result<Appended, Refused>>>,
     pub(super) claims: Vec<Claimed>,
+    pub(super) expired: Vec<Claimed>,
+    /// Whether there is a lane of that name.
+    pub(super) lane_states: Vec<bool>,
     /// Whether more old ids are to be forgotten.
     pub(super) more_to_evict: bool,
 }
@@ -76,19 +79,17 @@ pub(super) fn commit(
     };
     run(connection, "BEGIN IMMEDIATE").map_err(|error| before(error.into()))?;
     let changes = connection.total_changes();
-    let mut draft = Draft::new(
-        connection,
-        state,
-        terms.max_bytes,
-        terms.durability,
-        terms.running,
-    );
+    let mut draft = Draft::new(connection, state, terms.bounds, terms.durability, terms.running);
     let drafted = write(&mut draft, group, terms).and_then(|answers| {
-        let wrote = connection.total_changes() != changes;
+        let wrote = connection.total_changes() != changes || !draft.effects.lane_states.is_empty();
         if wrote {
             draft.write_books()?;
         } else {
-            draft.effects.store = state.store;
+            // Numbers of claims without a mark are given out all the same.
+            draft.effects.store = StoreRow {
+                next_claim: draft.effects.store.next_claim,
+                ..state.store
+            };
         }
         Ok((answers, wrote))
     });
@@ -128,10 +129,19 @@ pub(super) fn commit(
 
 fn write(draft: &mut Draft<'_>, group: &Group, terms: &Terms) -> Result<Answers, Trouble> {
     let mut answers = Answers::default();
+    if terms.scope == Scope::SettlementsOnly {
+        draft.let_go_budget = 0;
+    }
     for settlement in group.settles.iter().flat_map(|call| &call.settlements) {
         draft.settle(settlement)?;
     }
     draft.rewrite_marks()?;
+    draft.continue_openings()?;
+    for call in &group.lane_states {
+        answers
+            .lane_states
+            .push(draft.change_lane_state(&call.lane, &call.state));
+    }
     for suspected in &group.suspected {
         draft.check_suspected(suspected)?;
     }
@@ -145,7 +155,12 @@ fn write(draft: &mut Draft<'_>, group: &Group, terms: &Terms) -> Result<Answers,
     }
     if terms.scope != Scope::SettlementsOnly {
         for call in &group.claims {
-            answers.claims.push(draft.claim(&call.lane, call.max, call.now)?);
+            answers.claims.push(draft.claim(&call.claim)?);
+        }
+        for call in &group.expired {
+            answers
+                .expired
+                .push(draft.claim_expired(&call.lane, call.max, call.wall)?);
         }
     }
     answers.more_to_evict = draft.evict(terms.dedupe_window_millis, terms.dedupe_ids)?;

@@ -18,6 +18,10 @@ pub struct SqliteConfig {
     pub lanes: Vec<LaneName>,
     /// Most bytes of records and dead letters, each with [`RECORD_OVERHEAD_BYTES`](crate::RECORD_OVERHEAD_BYTES). Default: 1 GiB.
     pub max_bytes: u64,
+    /// Most bytes of one lane's records and dead letters, counted like `max_bytes`. Default: no bound but `max_bytes`.
+    pub lane_share_bytes: u64,
+    /// Bytes of one lane's dead letters from which on it takes nothing new. Default: no bound but `max_bytes`.
+    pub dead_letter_share_bytes: u64,
     /// Most records of one commit that gathers calls; a larger single call is still one commit. Default: 512.
     pub max_batch: NonZeroUsize,
     /// How long a commit that is not full waits for more appends. Default: zero, commits at once.
@@ -42,6 +46,8 @@ impl SqliteConfig {
             dir: dir.into(),
             lanes,
             max_bytes: 1 << 30,
+            lane_share_bytes: u64::MAX,
+            dead_letter_share_bytes: u64::MAX,
             max_batch: MAX_BATCH,
             linger: Duration::ZERO,
             dedupe_window: Duration::from_hours(24),
@@ -124,6 +130,10 @@ mod tests {
     fn documented_defaults_are_the_real_ones() {
         let config = SqliteConfig::new("somewhere", Vec::new());
         assert_eq!(config.max_bytes, 1024 * 1024 * 1024);
+        assert_eq!(
+            (config.lane_share_bytes, config.dead_letter_share_bytes),
+            (u64::MAX, u64::MAX)
+        );
         assert_eq!(config.max_batch.get(), 512);
         assert_eq!(config.linger, Duration::ZERO);
         assert_eq!(config.dedupe_window, Duration::from_secs(86_400));

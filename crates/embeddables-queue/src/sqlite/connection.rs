@@ -13,7 +13,12 @@ use super::state::StoreRow;
 use super::trouble::Trouble;
 use super::volume::{Paths, open_private, remove_if_there, sync_dir};
 
-const SCHEMA: &str = include_str!("schema.sql");
+/// All of the schema, in the order in which its tables lie in a new store. What is behind the first can be run again.
+const SCHEMA: [&str; 3] = [
+    include_str!("schema.sql"),
+    include_str!("additions.sql"),
+    include_str!("indexes.sql"),
+];
 /// Cache of the writer. Readers have a sixteenth.
 const WRITER_CACHE_KIB: u32 = 8 * 1024;
 const READER_CACHE_KIB: u32 = 512;
@@ -42,7 +47,7 @@ pub(super) fn create_at(path: &Path, secret: &[u8; 32]) -> Result<(), Trouble> {
     connection.execute_batch(
         "PRAGMA page_size = 4096; PRAGMA auto_vacuum = INCREMENTAL; PRAGMA journal_mode = MEMORY; BEGIN;",
     )?;
-    connection.execute_batch(SCHEMA)?;
+    add_schema(&connection)?;
     Format::CURRENT.write(&connection)?;
     rows::write_meta(&connection, "secret", secret)?;
     rows::write_meta(&connection, "secret_copy", secret)?;
@@ -56,6 +61,29 @@ pub(super) fn create_at(path: &Path, secret: &[u8; 32]) -> Result<(), Trouble> {
     connection.execute_batch("COMMIT; PRAGMA journal_mode = WAL;")?;
     connection.close().map_err(|(_, error)| error)?;
     file.sync_all().map_err(Trouble::file("syncing the new store"))
+}
+
+/// Makes all tables and indexes.
+pub(super) fn add_schema(connection: &Connection) -> rusqlite::Result<()> {
+    SCHEMA
+        .iter()
+        .try_for_each(|part| connection.execute_batch(&squeezed(part)))
+}
+
+/// Makes the tables and indexes that minors after 1.0 brought, where they are missing.
+pub(super) fn add_missing(connection: &Connection) -> rusqlite::Result<()> {
+    SCHEMA[1..]
+        .iter()
+        .try_for_each(|part| connection.execute_batch(&squeezed(part)))
+}
+
+/// Statements without comments and with single spaces: they are stored as they are run, and fit into the first page then.
+fn squeezed(statements: &str) -> String {
+    let words = statements
+        .lines()
+        .filter(|line| !line.trim_start().starts_with("--"))
+        .flat_map(str::split_whitespace);
+    words.collect::<Vec<_>>().join(" ")
 }
 
 /// The one connection that writes.
@@ -112,4 +140,19 @@ fn set_up(connection: &Connection, cache_kib: u32) -> rusqlite::Result<()> {
     connection.execute_batch(&format!(
         "PRAGMA cache_size = -{cache_kib}; PRAGMA mmap_size = 0; PRAGMA temp_store = MEMORY; PRAGMA cell_size_check = ON;"
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_schema_fits_into_the_first_page() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("queue.db");
+        create_at(&path, &[0; 32]).unwrap();
+        let page = std::fs::read(path).unwrap();
+        // 13 is a leaf. A first page that points to others could not be replaced by that of a new store, see `salvage.rs`.
+        assert_eq!(page[100], 13);
+    }
 }

@@ -9,19 +9,31 @@ use std::collections::btree_map::Entry;
 use rusqlite::{Connection, params};
 
 use super::codec::{OutcomeRow, claim_checksum, pack_sequences, sql};
+use super::gates::LET_GO_STEP;
+use super::lane_rows::{self, LaneStateRow};
 use super::rows;
 use super::state::{Effects, LaneCounters, LeaseMark, State};
 use super::trouble::Trouble;
-use crate::{Durability, LaneName, OutcomeKind};
+use crate::{Durability, LaneName, LaneState, OutcomeKind};
+
+/// How much may be kept, in bytes with overhead.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct SizeBounds {
+    pub(super) max: u64,
+    pub(super) lane_share: u64,
+    pub(super) dead_letter_share: u64,
+}
 
 /// One transaction in the making.
 pub(super) struct Draft<'a> {
     pub(super) connection: &'a Connection,
     pub(super) state: &'a State,
     pub(super) effects: Effects,
-    pub(super) max_bytes: u64,
+    pub(super) bounds: SizeBounds,
     /// Durability that the commit will reach.
     pub(super) durability: Durability,
+    /// Followers that it may still make due.
+    pub(super) let_go_budget: usize,
     /// Claims of which a lease was given back, so that their mark must be rewritten.
     pub(super) marks_to_rewrite: Vec<u64>,
     /// Outcomes written by this draft.
@@ -44,7 +56,7 @@ impl<'a> Draft<'a> {
     pub(super) fn new(
         connection: &'a Connection,
         state: &'a State,
-        max_bytes: u64,
+        bounds: SizeBounds,
         durability: Durability,
         running: u64,
     ) -> Self {
@@ -61,8 +73,9 @@ impl<'a> Draft<'a> {
             connection,
             state,
             effects,
-            max_bytes,
+            bounds,
             durability,
+            let_go_budget: LET_GO_STEP,
             marks_to_rewrite: Vec::new(),
             outcome_count: 0,
         }
@@ -84,6 +97,34 @@ impl<'a> Draft<'a> {
         self.state.lanes[lane].number
     }
 
+    /// What the clock of a lane shows as of this draft.
+    pub(super) fn lane_clock(&self, lane: usize) -> u64 {
+        self.effects
+            .lane_states
+            .get(&lane)
+            .map_or(self.state.lanes[lane].clock, |(_, clock)| *clock)
+            .at(self.effects.store.running)
+    }
+
+    /// Changes the state of a lane that takes part; `false` where there is none of that name.
+    pub(super) fn change_lane_state(&mut self, name: &LaneName, state: &LaneState) -> bool {
+        let Some(lane) = self.configured_lane(name) else {
+            return false;
+        };
+        let known = self.effects.lane_states.get(&lane).map(|(known, _)| known);
+        if known.unwrap_or(&self.state.lanes[lane].state) == state {
+            return true;
+        }
+        let mut clock = self
+            .effects
+            .lane_states
+            .get(&lane)
+            .map_or(self.state.lanes[lane].clock, |(_, clock)| *clock);
+        clock.set_ageing(state.ageing, self.effects.store.running);
+        self.effects.lane_states.insert(lane, (state.clone(), clock));
+        true
+    }
+
     /// Room used as of this draft.
     pub(super) fn used_bytes(&self) -> u64 {
         self.effects
@@ -95,8 +136,22 @@ impl<'a> Draft<'a> {
 
     /// Whether a record is under a lease as of this draft.
     pub(super) fn is_leased(&self, sequence: u64) -> bool {
-        self.effects.leased.contains_key(&sequence)
-            || (self.state.leases.contains_key(&sequence) && !self.effects.closed.contains_key(&sequence))
+        self.lease_mark(sequence).is_some()
+    }
+
+    /// Whether this draft has moved a record to quarantine.
+    pub(super) fn is_quarantined(&self, sequence: u64) -> bool {
+        self.effects.quarantined.contains(&sequence)
+    }
+
+    /// The lease of a record that is under one as of this draft.
+    pub(super) fn lease_mark(&self, sequence: u64) -> Option<&LeaseMark> {
+        self.effects.leased.get(&sequence).or_else(|| {
+            self.state
+                .leases
+                .get(&sequence)
+                .filter(|_| !self.effects.closed.contains_key(&sequence))
+        })
     }
 
     /// The lease of a record, if it is under that claim and this draft has not ended it.
@@ -161,12 +216,14 @@ impl<'a> Draft<'a> {
         if !mark.waiting {
             *self.effects.leased_ready.entry(mark.lane).or_default() -= 1;
         }
-        let open = self.open_count(mark.claim) - 1;
-        self.effects.claims.insert(mark.claim, open);
-        if open == 0 {
-            self.delete_mark(mark.claim)?;
-        } else if !settled {
-            self.marks_to_rewrite.push(mark.claim);
+        if mark.marked {
+            let open = self.open_count(mark.claim) - 1;
+            self.effects.claims.insert(mark.claim, open);
+            if open == 0 {
+                self.delete_mark(mark.claim)?;
+            } else if !settled {
+                self.marks_to_rewrite.push(mark.claim);
+            }
         }
         if settled {
             self.forget_interruption(sequence)?;
@@ -234,9 +291,19 @@ impl<'a> Draft<'a> {
 
     /// Writes the numbers and the books that changed; the last step before the commit.
     pub(super) fn write_books(&self) -> Result<(), Trouble> {
-        for (lane, counters) in self.state.lanes.iter().zip(&self.effects.counters) {
+        for (index, (lane, counters)) in self.state.lanes.iter().zip(&self.effects.counters).enumerate() {
+            let changed = self.effects.lane_states.get(&index);
+            if changed.is_some()
+                || lane.counters.dead_lettered != counters.dead_lettered
+                || lane.counters.dead_letter_bytes != counters.dead_letter_bytes
+            {
+                let (state, clock) =
+                    changed.map_or((&lane.state, lane.clock), |(state, clock)| (state, *clock));
+                let row = LaneStateRow::of(state, clock, counters);
+                lane_rows::write_lane_state(self.connection, lane.number, &row)?;
+            }
             if lane.counters != *counters {
-                rows::write_lane(self.connection, lane.number, lane.name.as_str(), counters)?;
+                lane_rows::write_lane(self.connection, lane.number, lane.name.as_str(), counters)?;
             }
         }
         rows::write_store(self.connection, &self.effects.store)?;

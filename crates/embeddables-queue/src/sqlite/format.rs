@@ -24,7 +24,7 @@ const MINORS: u32 = 1_000;
 
 impl Format {
     /// What this release writes.
-    pub(super) const CURRENT: Self = Self { major: 1, minor: 0 };
+    pub(super) const CURRENT: Self = Self { major: 1, minor: 1 };
 
     /// Whether this release can open it.
     pub(super) fn is_supported(self) -> bool {
@@ -107,7 +107,7 @@ mod tests {
 
     fn store() -> Connection {
         let connection = Connection::open_in_memory().unwrap();
-        connection.execute_batch(include_str!("schema.sql")).unwrap();
+        connection::add_schema(&connection).unwrap();
         Format::CURRENT.write(&connection).unwrap();
         connection
     }

@@ -8,11 +8,13 @@ use tokio::sync::Notify;
 
 use super::codec::{claim_checksum, sql, unpack_sequences, unsigned};
 use super::config::SqliteConfig;
+use super::lane_rows::{self, LaneStateRow};
 use super::mark::Mark;
-use super::state::{Lane, LaneCounters, State, StoreRow};
+use super::state::{Lane, LaneCounters, Reach, State, StoreRow};
 use super::trouble::Trouble;
 use super::{recount, rows, salvage_books};
-use crate::LaneName;
+use crate::clock::LaneClock;
+use crate::{LaneName, LaneState};
 
 /// A store's state, and its secret.
 pub(super) struct Loaded {
@@ -49,6 +51,7 @@ pub(super) fn load(connection: &Connection, config: &SqliteConfig, newest: Mark)
         interrupted: HashMap::new(),
         old_claims: HashMap::new(),
         oldest_outcome,
+        has_openings: has_openings(connection)?,
     };
     // What the mark knows was given out, even where the commits that say so are lost.
     let store = &mut state.store;
@@ -107,55 +110,84 @@ pub(super) fn recover_numbers(connection: &Connection, newest: Mark) -> Result<S
 }
 
 fn load_lanes(connection: &Connection, configured: &[LaneName]) -> Result<Vec<Lane>, Trouble> {
-    let reasons = load_reasons(connection)?;
+    let mut reasons = load_reasons(connection)?;
     let mut lanes: Vec<Lane> = Vec::new();
-    let mut highest = 0;
-    for (number, name, counters) in rows::lanes(connection)? {
+    for (number, name, counters) in lane_rows::lanes(connection)? {
         let counters = match counters {
             Some(counters) if counters.missing() == 0 => counters,
             _ => {
                 tracing::warn!("the books of a lane are damaged: they are counted anew");
                 let counters = recount::count_lane(connection, number)?;
-                rows::write_lane(connection, number, &name, &counters)?;
+                lane_rows::write_lane(connection, number, &name, &counters)?;
                 counters
             }
         };
-        highest = highest.max(number);
         let name = LaneName::new(name);
-        lanes.push(Lane {
-            number,
-            configured: configured.contains(&name),
-            name,
-            counters,
-            reasons: reasons.get(&number).cloned().unwrap_or_default(),
-            ready: Arc::new(Notify::new()),
-            cursor: 0,
-            released: BTreeSet::new(),
-            leased_ready: 0,
-            last_now: None,
-        });
+        let mut lane = new_lane(number, configured.contains(&name), name);
+        lane.counters = counters;
+        lane.reasons = reasons.remove(&number).unwrap_or_default();
+        load_lane_state(connection, &mut lane)?;
+        lanes.push(lane);
     }
     for name in configured {
         if lanes.iter().any(|lane| lane.name == *name) {
             continue;
         }
-        highest += 1;
-        rows::write_lane(connection, highest, name.as_str(), &LaneCounters::default())?;
-        lanes.push(Lane {
-            number: highest,
-            name: name.clone(),
-            configured: true,
-            counters: LaneCounters::default(),
-            reasons: BTreeMap::new(),
-            ready: Arc::new(Notify::new()),
-            cursor: 0,
-            released: BTreeSet::new(),
-            leased_ready: 0,
-            last_now: None,
-        });
+        let number = lanes.iter().map(|lane| lane.number).max().unwrap_or(0) + 1;
+        lane_rows::write_lane(connection, number, name.as_str(), &LaneCounters::default())?;
+        lanes.push(new_lane(number, true, name.clone()));
         salvage_books::write_lane_names(connection)?;
     }
     Ok(lanes)
+}
+
+fn new_lane(number: i64, configured: bool, name: LaneName) -> Lane {
+    Lane {
+        number,
+        name,
+        configured,
+        counters: LaneCounters::default(),
+        reasons: BTreeMap::new(),
+        ready: Arc::new(Notify::new()),
+        state: LaneState::default(),
+        clock: LaneClock::default(),
+        has_gates: false,
+        has_deadlines: false,
+        reach: Reach::default(),
+        released: BTreeSet::new(),
+        leased_ready: 0,
+        last_now: None,
+    }
+}
+
+/// Loads what is kept of a lane besides its books. Where an older release has written since, its dead letters are counted anew.
+fn load_lane_state(connection: &Connection, lane: &mut Lane) -> Result<(), Trouble> {
+    let row = lane_rows::lane_state(connection, lane.number)?;
+    lane.state = row.state();
+    lane.clock = row.clock;
+    if row.dead_letters == lane.counters.dead_lettered {
+        lane.counters.dead_letter_bytes = row.dead_letter_bytes;
+    } else {
+        lane.counters.dead_letter_bytes = recount::dead_letter_bytes(connection, lane.number)?;
+        let row = LaneStateRow::of(&lane.state, lane.clock, &lane.counters);
+        lane_rows::write_lane_state(connection, lane.number, &row)?;
+    }
+    review_flags(connection, lane)
+}
+
+/// Looks whether a lane has heads, followers or deadlines.
+pub(super) fn review_flags(connection: &Connection, lane: &mut Lane) -> Result<(), Trouble> {
+    let any = |sql: &str| connection.prepare_cached(sql)?.exists([lane.number]);
+    lane.has_gates = any("SELECT 1 FROM gates WHERE lane = ?1 LIMIT 1")?;
+    lane.has_deadlines = any("SELECT 1 FROM deadlines WHERE lane = ?1 LIMIT 1")?;
+    Ok(())
+}
+
+/// Whether followers of any key are being let go.
+pub(super) fn has_openings(connection: &Connection) -> Result<bool, Trouble> {
+    Ok(connection
+        .prepare_cached("SELECT 1 FROM openings LIMIT 1")?
+        .exists([])?)
 }
 
 fn load_reasons(connection: &Connection) -> Result<HashMap<i64, BTreeMap<Box<str>, u64>>, Trouble> {

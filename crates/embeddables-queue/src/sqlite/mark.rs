@@ -13,8 +13,8 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use super::running::RunningTime;
 use super::volume::open_private;
+use crate::running::RunningTime;
 
 /// Longest time that a change goes unmarked.
 const MARK_INTERVAL: Duration = Duration::from_secs(1);

@@ -1,8 +1,10 @@
-//! Bringing a store of an older major format up to date: a list of steps, each in one transaction with its new number.
+//! Bringing a store of an older format up to date. For a major: a list of steps, each in one transaction with its new number.
+//! For a minor: tables that are added where they are missing.
 
 use rusqlite::Connection;
 use rusqlite::wal::CheckpointMode;
 
+use super::connection;
 use super::format::Format;
 use super::trouble::Trouble;
 
@@ -16,7 +18,17 @@ pub(super) struct Step {
     pub(super) sql: &'static str,
 }
 
-/// All steps, oldest first. There is only one format so far.
+/// Tables and indexes that minors after 1.0 brought.
+const ADDED: [&str; 6] = [
+    "gates",
+    "openings",
+    "deadlines",
+    "lane_states",
+    "gates_key",
+    "deadlines_time",
+];
+
+/// All steps, oldest first. There is only one major so far.
 pub(super) const STEPS: &[Step] = &[];
 
 /// Takes the steps that a store of this format needs; returns the format reached.
@@ -45,10 +57,36 @@ pub(super) fn migrate(connection: &Connection, found: Format, steps: &[Step]) ->
     Ok(format)
 }
 
+/// Adds what is missing of the minors up to ours; returns the format reached. An older release ignores it, and a newer minor
+/// keeps its number.
+pub(super) fn add_missing(connection: &Connection, found: Format) -> Result<Format, Trouble> {
+    let mut is_complete = true;
+    for name in ADDED {
+        is_complete &= connection
+            .prepare_cached("SELECT 1 FROM sqlite_schema WHERE name = ?1")?
+            .exists([name])?;
+    }
+    let format = found.max(Format::CURRENT);
+    if is_complete && format == found {
+        return Ok(found);
+    }
+    connection.execute_batch("BEGIN IMMEDIATE")?;
+    let added = connection::add_missing(connection)
+        .and_then(|()| format.write(connection))
+        .and_then(|()| connection.execute_batch("COMMIT"));
+    if let Err(error) = added {
+        super::commit::roll_back(connection);
+        return Err(error.into());
+    }
+    tracing::info!(from = %found, to = %format, "tables of a newer minor format were added to the store");
+    connection.wal_checkpoint_v2(None::<&str>, CheckpointMode::TRUNCATE)?;
+    Ok(format)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sqlite::{connection, format};
+    use crate::sqlite::format;
 
     #[test]
     fn steps_are_taken_in_order_and_their_number_reaches_the_main_file() {

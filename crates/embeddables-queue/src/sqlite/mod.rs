@@ -18,11 +18,14 @@ mod command;
 mod commit;
 mod config;
 mod connection;
+mod deadlines;
 mod draft;
 #[cfg(test)]
 mod faults;
 mod format;
+mod gates;
 mod intake;
+mod lane_rows;
 mod load;
 mod mark;
 mod migrate;
@@ -33,9 +36,10 @@ mod rebuild;
 mod recount;
 mod reserve;
 mod rows;
-mod running;
 mod salvage;
 mod salvage_books;
+mod salvage_gates;
+mod salvage_ids;
 mod salvage_tables;
 mod settle;
 mod shared;
@@ -53,15 +57,17 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 
-use self::command::{AppendCall, ClaimCall, Control, SettleCall, TAKE_STEP, TakeCall};
+use self::command::{
+    AppendCall, ClaimCall, Control, ExpiredCall, LaneStateCall, SettleCall, TAKE_STEP, TakeCall,
+};
 use self::reader::{Finding, Readers};
 use self::shared::Shared;
 use crate::{
-    Append, AppendError, Appended, Books, Capacity, ClaimError, Claimed, DeadLetter, DeadLetters, Durability,
-    Entry, LaneName, Ledger, OpenError, Outcome, Queue, ReadError, Refused, Sequence, SettleError,
-    Settlement, TakeAs, UnixMillis,
+    Append, AppendError, Appended, Backlog, Books, Capacity, Claim, ClaimError, Claimed, DeadLetter,
+    DeadLetters, Durability, Entry, LaneName, LaneState, Ledger, OpenError, Outcome, Queue, ReadError,
+    Refused, Sequence, SettleError, Settlement, TakeAs, UnixMillis,
 };
 
 pub use self::config::{CommitObserver, OpenReport, PossibleLoss, Salvaged, SqliteConfig};
@@ -132,18 +138,24 @@ impl Queue for SqliteQueue {
         answer.await.unwrap_or(Err(AppendError::Closed))
     }
 
-    async fn claim(
+    async fn claim(&self, claim: Claim) -> Result<Claimed, ClaimError> {
+        self.ask(|reply| Control::Claim(ClaimCall { claim, reply }))
+            .await
+            .unwrap_or(Err(ClaimError::Closed))
+    }
+
+    async fn claim_expired(
         &self,
         lane: &LaneName,
         max: NonZeroUsize,
-        now: UnixMillis,
+        wall: UnixMillis,
     ) -> Result<Claimed, ClaimError> {
         let lane = lane.clone();
         self.ask(|reply| {
-            Control::Claim(ClaimCall {
+            Control::ClaimExpired(ExpiredCall {
                 lane,
                 max,
-                now,
+                wall,
                 reply,
             })
         })
@@ -156,6 +168,13 @@ impl Queue for SqliteQueue {
             return Ok(());
         }
         self.ask(|reply| Control::Settle(SettleCall { settlements, reply }))
+            .await
+            .unwrap_or(Err(SettleError::Closed))
+    }
+
+    async fn write_lane_state(&self, lane: &LaneName, state: LaneState) -> Result<(), SettleError> {
+        let lane = lane.clone();
+        self.ask(|reply| Control::WriteLaneState(LaneStateCall { lane, state, reply }))
             .await
             .unwrap_or(Err(SettleError::Closed))
     }
@@ -223,6 +242,25 @@ impl Ledger for SqliteQueue {
 
     fn books(&self) -> Books {
         self.shared.books()
+    }
+
+    fn lane_state(&self, lane: &LaneName) -> LaneState {
+        self.shared.lane_state(lane)
+    }
+
+    fn newest_outcome(&self) -> watch::Receiver<u64> {
+        self.shared.newest_outcome()
+    }
+
+    async fn backlog(&self, lane: &LaneName, up_to: Sequence) -> Result<Backlog, ReadError> {
+        self.check_open()?;
+        let Some(index) = self.shared.lane_by_name(lane) else {
+            return Ok(Backlog::default());
+        };
+        let number = self.shared.lanes[index].number;
+        self.readers
+            .read(move |connection, _| query::backlog(connection, number, up_to.0).map(Finding::clean))
+            .await
     }
 
     async fn oldest(&self) -> Result<Vec<(LaneName, UnixMillis)>, ReadError> {

@@ -16,6 +16,7 @@ use tokio::sync::{Notify, mpsc};
 
 use super::commit::{CommitHook, Scope, Terms};
 use super::config::{OpenReport, PossibleLoss, SqliteConfig};
+use super::draft::SizeBounds;
 use super::format::{self, Format, Found};
 use super::intake::Intake;
 use super::load::{self, Loaded};
@@ -23,13 +24,13 @@ use super::mark::{self, Mark, MarkKeeper};
 use super::reader::Readers;
 use super::rebuild::{self, LeftBehind};
 use super::reserve::Reserve;
-use super::running::RunningTime;
 use super::shared::Shared;
 use super::trouble::{Remedy, Trouble};
 use super::volume::{self, Paths};
 use super::writer::{Health, Writer};
 use super::{SqliteQueue, connection, migrate, rows, salvage};
 use crate::clock::whole_millis;
+use crate::running::RunningTime;
 use crate::{Durability, OpenError};
 
 /// Calls that may wait in each of the writer's channels.
@@ -246,7 +247,8 @@ fn prepare(
         tracing::warn!(%format, "one of the two copies of the format was damaged and is repaired");
         format.write(connection)?;
     }
-    report.format = migrate::migrate(connection, format, migrate::STEPS)?.to_string();
+    let format = migrate::migrate(connection, format, migrate::STEPS)?;
+    report.format = migrate::add_missing(connection, format)?.to_string();
     connection.execute_batch("BEGIN IMMEDIATE")?;
     let loaded = (|| -> Result<Loaded, Trouble> {
         let mut loaded = load::load(connection, config, newest)?;
@@ -348,7 +350,11 @@ fn start(
         mark,
         reserve,
         terms: Terms {
-            max_bytes: config.max_bytes,
+            bounds: SizeBounds {
+                max: config.max_bytes,
+                lane_share: config.lane_share_bytes,
+                dead_letter_share: config.dead_letter_share_bytes,
+            },
             dedupe_window_millis: whole_millis(config.dedupe_window),
             dedupe_ids: config.dedupe_ids,
             scope: Scope::All,
@@ -361,6 +367,7 @@ fn start(
         log_limit_pages: i32::try_from(log_limit / PAGE_BYTES).unwrap_or(i32::MAX),
         health: Health::Good,
         more_to_evict: state.oldest_outcome.is_some(),
+        more_to_let_go: state.has_openings,
         more_to_vacuum: true,
         hook,
         state,

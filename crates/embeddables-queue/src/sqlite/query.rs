@@ -9,7 +9,7 @@ use super::rows::{self, Read};
 use super::shared::Shared;
 use super::trouble::Trouble;
 use crate::{
-    DeadLetter, Durability, Entry, EntryState, LaneName, Outcome, OutcomeKind, Sequence, UnixMillis,
+    Backlog, DeadLetter, Durability, Entry, EntryState, LaneName, Outcome, OutcomeKind, Sequence, UnixMillis,
 };
 
 /// How many records from the oldest on are looked at for those of one lane among waiting ones.
@@ -161,6 +161,24 @@ pub(super) fn dead_letters(
         });
     }
     Ok(found)
+}
+
+/// Records of a lane that are still to be settled, up to a sequence.
+pub(super) fn backlog(connection: &Connection, lane: i64, up_to: u64) -> Result<Backlog, Trouble> {
+    let count = |sql: &str| -> rusqlite::Result<u64> {
+        connection
+            .prepare_cached(sql)?
+            .query_row(params![lane, self::sql(up_to)], |row| row.get::<_, i64>(0))
+            .map(unsigned)
+    };
+    Ok(Backlog {
+        ready: count(
+            "SELECT count(*) FROM records INDEXED BY records_due WHERE lane = ?1 AND due = 0 AND sequence <= ?2",
+        )?,
+        waiting: count(
+            "SELECT count(*) FROM records INDEXED BY records_due WHERE lane = ?1 AND due > 0 AND sequence <= ?2",
+        )?,
+    })
 }
 
 /// Time of acceptance of each lane's oldest record.

@@ -26,8 +26,19 @@ pub(super) fn count_present(connection: &Connection, lane: i64) -> rusqlite::Res
         waiting: unsigned(waiting),
         dead_lettered: unsigned(dead_lettered),
         used_bytes: unsigned(bytes) + unsigned(dead_bytes) + rows * RECORD_OVERHEAD_BYTES,
+        dead_letter_bytes: unsigned(dead_bytes) + unsigned(dead_lettered) * RECORD_OVERHEAD_BYTES,
         ..LaneCounters::default()
     })
+}
+
+/// Bytes of a lane's dead letters, with their overhead.
+pub(super) fn dead_letter_bytes(connection: &Connection, lane: i64) -> rusqlite::Result<u64> {
+    let bytes: i64 = connection.query_row(
+        "SELECT coalesce(sum(length(payload) + length(progress) + ?2), 0) FROM dead_letters WHERE lane = ?1",
+        params![lane, RECORD_OVERHEAD_BYTES.cast_signed()],
+        |row| row.get(0),
+    )?;
+    Ok(unsigned(bytes))
 }
 
 /// Books of a lane whose row is lost: what is there, and what the ledger still tells of what has left. Ids that lead nowhere

@@ -6,7 +6,7 @@ use super::codec::{
     Body, Checksum, OutcomeRow, dead_letter_checksum, meta_checksum, order_key, record_checksum, sql,
     unsigned,
 };
-use super::state::{LaneCounters, StoreRow};
+use super::state::StoreRow;
 use super::trouble::is_unreadable_value;
 use crate::{Durability, OrderKey, OutcomeKind};
 
@@ -41,7 +41,6 @@ pub(super) struct DeadLetterRow {
     pub(super) sequence: u64,
     pub(super) lane: i64,
     pub(super) accept_time: i64,
-    pub(super) accept_running: i64,
     pub(super) dead_time: i64,
     pub(super) order_key: OrderKey,
     pub(super) id: Box<str>,
@@ -156,7 +155,6 @@ fn read_dead_letter(row: &Row<'_>) -> rusqlite::Result<Read<DeadLetterRow>> {
         sequence: unsigned(body.sequence),
         lane: body.lane,
         accept_time: body.accept_time,
-        accept_running: body.accept_running,
         dead_time,
         order_key: order_key(order),
         id: id.into(),
@@ -380,93 +378,6 @@ pub(super) fn write_store(connection: &Connection, store: &StoreRow) -> rusqlite
              VALUES (1, ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
         )?
         .execute(params![n[0], n[1], n[2], n[3], n[4], n[5], n[6], n[7], n[8], crc])?;
-    Ok(())
-}
-
-fn lane_numbers(number: i64, c: &LaneCounters) -> [i64; 10] {
-    let [a, b, d, e, f, g, h, i, j] = [
-        c.accepted,
-        c.delivered,
-        c.dead_lettered,
-        c.discarded,
-        c.erased,
-        c.quarantined,
-        c.ready,
-        c.waiting,
-        c.used_bytes,
-    ]
-    .map(sql);
-    [number, a, b, d, e, f, g, h, i, j]
-}
-
-const LANE_COLUMNS: &str = "number, accepted, delivered, dead_lettered, discarded, erased, quarantined, ready, waiting, used_bytes, name, crc";
-
-/// A lane as read: number, name, and books where their checksum is right.
-type LaneRow = (i64, String, Option<LaneCounters>);
-
-fn read_lane(row: &Row<'_>) -> rusqlite::Result<LaneRow> {
-    let mut numbers = [0_i64; 10];
-    for (index, number) in numbers.iter_mut().enumerate() {
-        *number = row.get(index)?;
-    }
-    let (name, crc): (String, i64) = (row.get(10)?, row.get(11)?);
-    let good = i64::from(
-        Checksum::default()
-            .numbers(numbers)
-            .bytes(name.as_bytes())
-            .finish(),
-    ) == crc;
-    let [_, a, b, d, e, f, g, h, i, j] = numbers.map(unsigned);
-    let counters = LaneCounters {
-        accepted: a,
-        delivered: b,
-        dead_lettered: d,
-        discarded: e,
-        erased: f,
-        quarantined: g,
-        ready: h,
-        waiting: i,
-        used_bytes: j,
-    };
-    Ok((numbers[0], name, good.then_some(counters)))
-}
-
-/// Every lane by number: its name and its books, `None` where their checksum is wrong.
-pub(super) fn lanes(connection: &Connection) -> rusqlite::Result<Vec<LaneRow>> {
-    connection
-        .prepare_cached(&format!("SELECT {LANE_COLUMNS} FROM lanes ORDER BY number"))?
-        .query_map([], read_lane)?
-        .collect()
-}
-
-/// One lane: its name and its books.
-pub(super) fn lane(
-    connection: &Connection,
-    number: i64,
-) -> rusqlite::Result<Option<(String, Option<LaneCounters>)>> {
-    connection
-        .prepare_cached(&format!("SELECT {LANE_COLUMNS} FROM lanes WHERE number = ?1"))?
-        .query_row([number], read_lane)
-        .optional()
-        .map(|row| row.map(|(_, name, counters)| (name, counters)))
-}
-
-/// Writes a lane with its books.
-pub(super) fn write_lane(
-    connection: &Connection,
-    number: i64,
-    name: &str,
-    c: &LaneCounters,
-) -> rusqlite::Result<()> {
-    let n = lane_numbers(number, c);
-    let crc = Checksum::default().numbers(n).bytes(name.as_bytes()).finish();
-    connection
-        .prepare_cached(
-            "INSERT OR REPLACE INTO lanes (number, name, accepted, delivered, dead_lettered, discarded, erased,
-                quarantined, ready, waiting, used_bytes, crc)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
-        )?
-        .execute(params![n[0], name, n[1], n[2], n[3], n[4], n[5], n[6], n[7], n[8], n[9], crc])?;
     Ok(())
 }
 

@@ -19,11 +19,11 @@ use rusqlite::Connection;
 use super::config::Salvaged;
 use super::format::Format;
 use super::mark::Mark;
-use super::salvage_books;
 use super::salvage_tables::{self, Copied};
 use super::trouble::Trouble;
 use super::volume::{Paths, remove_if_there};
 use super::{connection, rebuild, rows};
+use super::{salvage_books, salvage_gates};
 
 /// Damaged files kept at most; older ones are removed, so that a failing disk does not fill itself up.
 const DAMAGED_FILES: usize = 4;
@@ -45,6 +45,7 @@ pub(super) fn salvage(paths: &Paths, newest: Mark, new_secret: &[u8; 32]) -> Res
         None => Copied::default(),
     };
     let quarantined = salvage_books::balance(&target, &copied, newest)?;
+    salvage_gates::balance(&target, copied.gates_are_whole)?;
     Format::CURRENT.write(&target)?;
     target.execute_batch("COMMIT")?;
     target.close().map_err(|(_, error)| error)?;

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use rusqlite::{Connection, params};
 
 use super::codec::{OutcomeRow, sql, unsigned};
+use super::lane_rows::{self, LaneStateRow};
 use super::mark::Mark;
 use super::salvage_tables::Copied;
 use super::state::LaneCounters;
@@ -32,7 +33,8 @@ pub(super) fn balance(target: &Connection, copied: &Copied, newest: Mark) -> Res
             None => recount::count_lane(target, number)?,
         };
         quarantined += counters.quarantined.saturating_sub(before);
-        rows::write_lane(target, number, &name, &counters)?;
+        lane_rows::write_lane(target, number, &name, &counters)?;
+        write_state(target, number, &counters)?;
     }
     write_lane_names(target)?;
     for (sequence, lane, id) in orphans(target)? {
@@ -54,10 +56,17 @@ pub(super) fn balance(target: &Connection, copied: &Copied, newest: Mark) -> Res
     Ok(quarantined)
 }
 
+/// Adds the dead letters found to what was kept of a lane's state.
+fn write_state(target: &Connection, number: i64, counters: &LaneCounters) -> rusqlite::Result<()> {
+    let known = lane_rows::lane_state(target, number)?;
+    let row = LaneStateRow::of(&known.state(), known.clock, counters);
+    lane_rows::write_lane_state(target, number, &row)
+}
+
 /// Repeats the names of all lanes in `meta`, in case their table is lost.
 pub(super) fn write_lane_names(connection: &Connection) -> rusqlite::Result<()> {
     let mut names = String::new();
-    for (number, name, _) in rows::lanes(connection)? {
+    for (number, name, _) in lane_rows::lanes(connection)? {
         names.push_str(&format!("{number}\t{name}\n"));
     }
     rows::write_meta(connection, "lanes", names.as_bytes())
@@ -93,6 +102,7 @@ fn reconciled(target: &Connection, number: i64, mut counters: LaneCounters) -> R
     counters.waiting = present.waiting;
     counters.dead_lettered = present.dead_lettered;
     counters.used_bytes = present.used_bytes;
+    counters.dead_letter_bytes = present.dead_letter_bytes;
     let missing = counters.missing();
     match u64::try_from(missing) {
         Ok(lost) => counters.quarantined += lost,

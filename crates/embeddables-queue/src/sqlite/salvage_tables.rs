@@ -5,11 +5,13 @@ use std::collections::BTreeMap;
 use rusqlite::types::Value;
 use rusqlite::{Connection, Row, params_from_iter};
 
-use super::codec::{claim_checksum, unsigned};
+use super::codec::{claim_checksum, deadline_checksum, unsigned};
 use super::mark::Mark;
 use super::rows::{self, Read};
 use super::state::{LaneCounters, StoreRow};
 use super::trouble::Trouble;
+use super::{lane_rows, salvage_ids};
+use crate::OrderKey;
 
 /// What was copied, and what must be known of it.
 #[derive(Debug, Default)]
@@ -21,6 +23,8 @@ pub(super) struct Copied {
     pub(super) lanes: BTreeMap<i64, (String, Option<LaneCounters>)>,
     /// Whether every lease mark was read.
     pub(super) claims_are_whole: bool,
+    /// Whether every head and follower was read.
+    pub(super) gates_are_whole: bool,
 }
 
 /// A table with an integer key.
@@ -32,7 +36,7 @@ struct Table {
     is_good: fn(&Row<'_>) -> bool,
 }
 
-const TABLES: [Table; 3] = [
+const TABLES: [Table; 5] = [
     Table {
         name: "records",
         key: "sequence",
@@ -51,6 +55,24 @@ const TABLES: [Table; 3] = [
         columns: rows::OUTCOME_COLUMNS,
         is_good: |row| matches!(rows::outcome(row), Ok(Read::Good(_))),
     },
+    Table {
+        name: "deadlines",
+        key: "sequence",
+        columns: "sequence, lane, time, crc",
+        is_good: |row| {
+            let read = || -> rusqlite::Result<bool> {
+                let checksum = deadline_checksum(row.get(0)?, row.get(1)?, row.get(2)?);
+                Ok(i64::from(checksum) == row.get::<_, i64>(3)?)
+            };
+            read().unwrap_or(false)
+        },
+    },
+    Table {
+        name: "lane_states",
+        key: "lane",
+        columns: lane_rows::LANE_STATE_COLUMNS,
+        is_good: |row| matches!(lane_rows::read_lane_state(row), Ok(Read::Good(_))),
+    },
 ];
 
 const CLAIMS: Table = Table {
@@ -65,6 +87,34 @@ const CLAIMS: Table = Table {
         read().unwrap_or(false)
     },
 };
+
+/// Without checksums: whether a row tells of a record that is there is looked at when all of it was copied.
+const GATES: [Table; 2] = [
+    Table {
+        name: "gates",
+        key: "sequence",
+        columns: "sequence, lane, order_key, head",
+        is_good: |row| {
+            let read = || -> rusqlite::Result<bool> {
+                let (_, _key, head): (i64, OrderKey, i64) = (row.get(1)?, row.get(2)?, row.get(3)?);
+                Ok(matches!(head, 0 | 1))
+            };
+            read().unwrap_or(false)
+        },
+    },
+    Table {
+        name: "openings",
+        key: "number",
+        columns: "number, lane, order_key, reached, up_to",
+        is_good: |row| {
+            let read = || -> rusqlite::Result<bool> {
+                let (_, _key): (i64, OrderKey) = (row.get(1)?, row.get(2)?);
+                Ok(row.get::<_, i64>(3)? <= row.get::<_, i64>(4)?)
+            };
+            read().unwrap_or(false)
+        },
+    },
+];
 
 const QUARANTINE: Table = Table {
     name: "quarantine",
@@ -97,7 +147,13 @@ pub(super) fn copy_all(source: &Connection, target: &Connection, newest: Mark) -
     let claims = copy_table(source, target, &CLAIMS, bound)?;
     copied.claims_are_whole = claims.damaged == 0 && claims.failures == 0;
     copied.row_count += claims.kept;
-    copied.row_count += copy_ids(source, target, &copied.lanes)?;
+    copied.gates_are_whole = true;
+    for table in &GATES {
+        let gates = copy_table(source, target, table, bound)?;
+        copied.gates_are_whole &= gates.damaged == 0 && gates.failures == 0;
+        copied.row_count += gates.kept;
+    }
+    copied.row_count += salvage_ids::copy(source, target, copied.lanes.keys())?;
     copy_reasons(source, target)?;
     Ok(copied)
 }
@@ -116,6 +172,9 @@ fn copy_table(
     bound: i64,
 ) -> Result<TableCopy, Trouble> {
     let mut copy = TableCopy::default();
+    if !has_table(source, table.name) {
+        return Ok(copy);
+    }
     let (mut from, mut step) = (0_i64, 1_i64);
     while from < bound {
         let before = copy.kept + copy.damaged;
@@ -152,6 +211,15 @@ fn copy_table(
         );
     }
     Ok(copy)
+}
+
+/// Whether a store has a table: one of an older minor lacks some.
+fn has_table(source: &Connection, name: &str) -> bool {
+    source
+        .prepare("SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = ?1")
+        .and_then(|mut statement| statement.exists([name]))
+        // What cannot be told is tried.
+        .unwrap_or(true)
 }
 
 /// Copies rows in order of their key until the end or a failure; returns the key up to which it came in the latter case.
@@ -200,7 +268,8 @@ fn scan(
     }
 }
 
-fn insert(target: &Connection, table: &str, columns: &str, row: &Row<'_>) -> Result<u64, Trouble> {
+/// Inserts a row as it was read; returns how many rows were inserted.
+pub(super) fn insert(target: &Connection, table: &str, columns: &str, row: &Row<'_>) -> Result<u64, Trouble> {
     let count = row.as_ref().column_count();
     let places: Vec<String> = (1..=count).map(|place| format!("?{place}")).collect();
     let values = (0..count)
@@ -213,101 +282,6 @@ fn insert(target: &Connection, table: &str, columns: &str, row: &Row<'_>) -> Res
         ))?
         .execute(params_from_iter(values))?;
     Ok(inserted as u64)
-}
-
-const ID_COLUMNS: &str = "lane, id, sequence, fingerprint, accept_time, durability";
-
-/// Ids have text keys: the step behind damage is a shorter prefix, raised by one.
-fn copy_ids(
-    source: &Connection,
-    target: &Connection,
-    lanes: &BTreeMap<i64, (String, Option<LaneCounters>)>,
-) -> Result<u64, Trouble> {
-    let mut kept = 0;
-    for lane in lanes.keys() {
-        let mut after = String::new();
-        let mut dropped = 0;
-        loop {
-            let before = kept;
-            let (last, whole) = scan_ids(source, target, *lane, &after, false, &mut kept)?;
-            if whole {
-                break;
-            }
-            dropped = if kept > before { 0 } else { dropped + 1 };
-            match raised(&last, dropped) {
-                Some(next) => after = next,
-                None => break,
-            }
-        }
-        scan_ids(source, target, *lane, "", true, &mut kept)?;
-    }
-    Ok(kept)
-}
-
-/// The text with its last `dropped` characters cut off and the one before raised: behind everything with that prefix.
-fn raised(text: &str, dropped: usize) -> Option<String> {
-    let bytes = text.as_bytes();
-    let mut length = bytes.len().checked_sub(dropped)?;
-    while length > 0 {
-        let byte = bytes[length - 1];
-        if (0x20..0x7e).contains(&byte) {
-            let mut next = text.get(..length - 1)?.to_owned();
-            next.push(char::from(byte + 1));
-            return Some(next);
-        }
-        length -= 1;
-    }
-    None
-}
-
-fn scan_ids(
-    source: &Connection,
-    target: &Connection,
-    lane: i64,
-    after: &str,
-    backwards: bool,
-    kept: &mut u64,
-) -> Result<(String, bool), Trouble> {
-    let direction = if backwards { "DESC" } else { "ASC" };
-    let select = format!(
-        "SELECT {ID_COLUMNS} FROM ids WHERE lane = ?1 AND id > ?2 ORDER BY lane {direction}, id {direction}"
-    );
-    let mut last = after.to_owned();
-    let Ok(mut statement) = source.prepare_cached(&select) else {
-        return Ok((last, false));
-    };
-    let Ok(mut read) = statement.query(rusqlite::params![lane, after]) else {
-        return Ok((last, false));
-    };
-    let mut first = true;
-    loop {
-        let row = match read.next() {
-            Ok(Some(row)) => row,
-            Ok(None) => return Ok((last, true)),
-            Err(_) => return Ok((last, false)),
-        };
-        let id: String = match row.get(1) {
-            Ok(id) => id,
-            Err(_) => return Ok((last, false)),
-        };
-        let in_order = first || if backwards { id < last } else { id > last };
-        if !in_order {
-            return Ok((last, false));
-        }
-        first = false;
-        last = id;
-        let is_good = row
-            .get_ref(2)
-            .is_ok_and(|value| value.as_i64().is_ok_and(|sequence| sequence > 0))
-            && row
-                .get_ref(3)
-                .is_ok_and(|value| value.as_blob().is_ok_and(|fingerprint| fingerprint.len() <= 16))
-            && row.get_ref(4).is_ok_and(|value| value.as_i64().is_ok())
-            && row.get_ref(5).is_ok_and(|value| value.as_i64().is_ok());
-        if is_good {
-            *kept += insert(target, "ids", ID_COLUMNS, row)?;
-        }
-    }
 }
 
 /// Lanes are named in their table and once more in `meta`.
@@ -323,7 +297,7 @@ fn read_lanes(source: &Connection) -> BTreeMap<i64, (String, Option<LaneCounters
         }
     }
     for number in 1..=i64::try_from(lanes.len()).unwrap_or(0).max(1_024) {
-        match rows::lane(source, number) {
+        match lane_rows::lane(source, number) {
             Ok(Some((name, Some(counters)))) => {
                 lanes.insert(number, (name, Some(counters)));
             }

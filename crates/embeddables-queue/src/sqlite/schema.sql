@@ -1,6 +1,7 @@
--- Format 1.0 of `queue.db`. Times are milliseconds: `*_time` of the wall clock since 1970, `*_running` of the store's own
--- running time (how long it has been open, over all restarts). `crc` is a CRC32C over the other columns of the row as
--- `codec.rs` lays them out; a row whose crc is wrong is moved to `quarantine`.
+-- Tables of format 1.0 of `queue.db`; `additions.sql` has those of later minors, `indexes.sql` the indexes. Times are
+-- milliseconds: `*_time` of the wall clock since 1970, `*_running` of the store's own running time (how long it has been open,
+-- over all restarts). `crc` is a CRC32C over the other columns of the row as `codec.rs` lays them out; a row whose crc is wrong
+-- is moved to `quarantine`. Stored without comments and with single spaces: all of it has to fit into the first page.
 
 -- Facts about the store, each with its own checksum. `format` repeats PRAGMA user_version, so that a flipped bit in either is
 -- known for what it is; `secret` is kept twice (`secret_copy`).
@@ -11,6 +12,8 @@ CREATE TABLE meta (
 ) WITHOUT ROWID;
 
 -- One row, changed by every commit: the commit's number and the numbers to give out next.
+-- Records below `doubt_sequence` that were not settled under `doubt_claim` or a later claim may have been tried: the leases of
+-- an earlier life could not be read, or this store is a copy of one that may still run. 0 = no doubt.
 CREATE TABLE store (
     only             INTEGER PRIMARY KEY CHECK (only = 1),
     commit_number    INTEGER NOT NULL,
@@ -20,14 +23,13 @@ CREATE TABLE store (
     running          INTEGER NOT NULL,
     evicted_ids      INTEGER NOT NULL,
     possible_losses  INTEGER NOT NULL,
-    -- Records below this sequence that were not settled under this claim or a later one may have been tried: the leases of an
-    -- earlier life could not be read, or this store is a copy of one that may still run. 0 = no doubt.
     doubt_sequence   INTEGER NOT NULL,
     doubt_claim      INTEGER NOT NULL,
     crc              INTEGER NOT NULL
 );
 
 -- Lanes by number, with their books. accepted = delivered + dead_lettered + discarded + erased + quarantined + ready + waiting.
+-- `used_bytes` are those of its records and dead letters, with their overhead: what counts against `max_bytes`.
 CREATE TABLE lanes (
     number        INTEGER PRIMARY KEY,
     name          TEXT NOT NULL UNIQUE,
@@ -39,7 +41,6 @@ CREATE TABLE lanes (
     quarantined   INTEGER NOT NULL,
     ready         INTEGER NOT NULL,
     waiting       INTEGER NOT NULL,
-    -- Bytes of its records and dead letters, with their overhead: what counts against `max_bytes`.
     used_bytes    INTEGER NOT NULL,
     crc           INTEGER NOT NULL
 );
@@ -53,12 +54,12 @@ CREATE TABLE reasons (
 ) WITHOUT ROWID;
 
 -- Records that are still here. Payload last, so that a long one spills to overflow pages behind all that is needed to move it.
+-- `due` is the wall time from which it is due (0 = never settled, due at once), `settled_claim` the claim under which it was
+-- last settled (0 = never), `accept_running` what the lane's clock showed: running time without the spans in `lane_states`.
 CREATE TABLE records (
     sequence       INTEGER PRIMARY KEY,
     lane           INTEGER NOT NULL,
-    -- Wall time from which it is due; 0 = never settled, due at once.
     due            INTEGER NOT NULL,
-    -- Claim under which it was last settled; 0 = never.
     settled_claim  INTEGER NOT NULL,
     crc            INTEGER NOT NULL,
     accept_time    INTEGER NOT NULL,
@@ -127,12 +128,3 @@ CREATE TABLE claims (
     sequences BLOB NOT NULL,
     crc       INTEGER NOT NULL
 );
-
--- Indexes last, as a copy by VACUUM orders them too: then the pages on which everything starts are the same in every store, and
--- a damaged first page can be replaced by that of a new one.
-
--- The one secondary index of the hot path: rises with the sequence for new records, is touched again only by a wait.
-CREATE INDEX records_due ON records (lane, due, sequence);
-
--- Finds the newest outcome of a record; nearly rising.
-CREATE INDEX outcomes_sequence ON outcomes (sequence);

@@ -8,6 +8,7 @@ use rusqlite::params;
 
 use super::codec::{Checksum, dead_letter_checksum, record_checksum, sql};
 use super::draft::{Draft, NewOutcome};
+use super::gates::{AT_ONCE, Subject};
 use super::state::LeaseMark;
 use super::trouble::Trouble;
 use crate::{Disposition, OutcomeKind, RECORD_OVERHEAD_BYTES, Settlement};
@@ -19,13 +20,20 @@ impl Draft<'_> {
         let Some(mark) = self.open_lease(sequence, settlement.claim) else {
             return Ok(());
         };
+        let subject = Subject {
+            lane: mark.lane,
+            key: mark.order_key,
+            sequence,
+        };
         let settled = match &settlement.disposition {
             Disposition::Delivered { time, note } => {
                 self.deliver(sequence, &mark, time.0, note)?;
+                self.leave_gate(subject, settlement.gate)?;
                 true
             }
             Disposition::Wait { until, progress } => {
-                self.wait(sequence, &mark, until.0.max(1), progress)?;
+                let until = self.wait_at_gate(subject, settlement.gate, until.0.max(AT_ONCE))?;
+                self.wait(sequence, &mark, until, progress)?;
                 true
             }
             Disposition::DeadLetter {
@@ -34,10 +42,11 @@ impl Draft<'_> {
                 progress,
             } => {
                 self.give_up(sequence, &mark, time.0, reason, progress)?;
+                self.leave_gate(subject, settlement.gate)?;
                 true
             }
             Disposition::Release => {
-                if !mark.waiting {
+                if !mark.waiting && self.state.lanes[mark.lane].reach.has_passed(sequence) {
                     self.effects
                         .released
                         .entry(mark.lane)
@@ -77,7 +86,8 @@ impl Draft<'_> {
             )?
             .execute(params![sql(sequence), until, claim, progress, crc])?;
         if changed == 0 {
-            return Ok(());
+            // Taken by a salvage.
+            return self.pass_gate(mark.lane, sequence);
         }
         let counters = self.counters(mark.lane);
         if !mark.waiting {
@@ -115,7 +125,9 @@ impl Draft<'_> {
         }
         let counters = self.counters(mark.lane);
         counters.dead_lettered += 1;
-        counters.used_bytes += RECORD_OVERHEAD_BYTES + mark.payload_bytes + progress.len() as u64;
+        let taken = RECORD_OVERHEAD_BYTES + mark.payload_bytes + progress.len() as u64;
+        counters.used_bytes += taken;
+        counters.dead_letter_bytes += taken;
         self.count_reason(mark.lane, reason)?;
         self.write_outcome(&NewOutcome {
             sequence,
@@ -137,6 +149,7 @@ impl Draft<'_> {
         if removed == 0 {
             return Ok(false);
         }
+        self.forget_deadline(mark.lane, sequence)?;
         let counters = self.counters(mark.lane);
         let left = if mark.waiting {
             &mut counters.waiting
@@ -151,9 +164,10 @@ impl Draft<'_> {
 
     /// Whether a due time has passed, as far as the claims of the lane have told the time.
     fn is_over(&self, lane: usize, until: i64) -> bool {
-        self.state.lanes[lane].last_now.is_some_and(|(now, running)| {
-            let since = self.effects.store.running.saturating_sub(running);
-            until <= now.saturating_add(sql(since))
-        })
+        until <= AT_ONCE
+            || self.state.lanes[lane].last_now.is_some_and(|(now, running)| {
+                let since = self.effects.store.running.saturating_sub(running);
+                until <= now.saturating_add(sql(since))
+            })
     }
 }

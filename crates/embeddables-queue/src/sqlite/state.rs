@@ -9,7 +9,9 @@ use std::sync::Arc;
 
 use tokio::sync::Notify;
 
-use crate::{LaneBooks, LaneName};
+use crate::clock::LaneClock;
+use crate::turns::Turns;
+use crate::{LaneBooks, LaneName, LaneState, OrderKey};
 
 /// The one row of `store`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -37,6 +39,8 @@ pub(super) struct LaneCounters {
     pub(super) ready: u64,
     pub(super) waiting: u64,
     pub(super) used_bytes: u64,
+    /// Kept in the lane's row of `lane_states`, not in that of `lanes`.
+    pub(super) dead_letter_bytes: u64,
 }
 
 impl LaneCounters {
@@ -69,7 +73,38 @@ impl LaneCounters {
             quarantined: self.quarantined,
             ready: self.ready,
             waiting: self.waiting,
+            used_bytes: self.used_bytes,
+            dead_letter_bytes: self.dead_letter_bytes,
         }
+    }
+}
+
+/// How far claims have come among a lane's never-settled records.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Reach {
+    /// Every never-settled record up to here, and up to the line if there is one, is leased or in `released`.
+    pub(super) cursor: u64,
+    /// Where live records begin, while the lane is behind.
+    pub(super) live: Option<Live>,
+    pub(super) turns: Turns,
+}
+
+/// The line between records from before the lane fell behind and live ones.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Live {
+    /// Newest sequence that is not live.
+    pub(super) from: u64,
+    /// Every live record up to here is leased or in `released`.
+    pub(super) cursor: u64,
+}
+
+impl Reach {
+    /// Whether claims have passed a never-settled record, so that only `released` leads back to it.
+    pub(super) fn has_passed(&self, sequence: u64) -> bool {
+        sequence <= self.cursor
+            || self
+                .live
+                .is_some_and(|live| sequence > live.from && sequence <= live.cursor)
     }
 }
 
@@ -83,9 +118,14 @@ pub(super) struct Lane {
     pub(super) counters: LaneCounters,
     pub(super) reasons: BTreeMap<Box<str>, u64>,
     pub(super) ready: Arc<Notify>,
-    /// Every never-settled record up to here is leased or in `released`.
-    pub(super) cursor: u64,
-    /// Never-settled records up to the cursor whose lease was given back.
+    pub(super) state: LaneState,
+    pub(super) clock: LaneClock,
+    /// Whether it may have heads or followers.
+    pub(super) has_gates: bool,
+    /// Whether any of its records may have a deadline.
+    pub(super) has_deadlines: bool,
+    pub(super) reach: Reach,
+    /// Never-settled records that claims have passed and whose lease was given back.
     pub(super) released: BTreeSet<u64>,
     /// Never-settled records that are leased.
     pub(super) leased_ready: i64,
@@ -98,6 +138,9 @@ pub(super) struct Lane {
 pub(super) struct LeaseMark {
     pub(super) claim: u64,
     pub(super) lane: usize,
+    pub(super) order_key: OrderKey,
+    /// Whether it may be tried, so that `claims` has a mark of it.
+    pub(super) marked: bool,
     pub(super) id: Box<str>,
     /// Checksum of the body, to be continued.
     pub(super) body_checksum: u32,
@@ -122,6 +165,8 @@ pub(super) struct State {
     pub(super) old_claims: HashMap<u64, u64>,
     /// Oldest outcome kept and when it was written, in running time; `None` where there is none.
     pub(super) oldest_outcome: Option<(u64, u64)>,
+    /// Whether followers of any key are being let go.
+    pub(super) has_openings: bool,
 }
 
 /// What a committed draft changed.
@@ -130,7 +175,13 @@ pub(super) struct Effects {
     pub(super) store: StoreRow,
     pub(super) counters: Vec<LaneCounters>,
     pub(super) reasons: BTreeMap<(usize, Box<str>), u64>,
-    pub(super) cursors: HashMap<usize, u64>,
+    pub(super) reaches: HashMap<usize, Reach>,
+    pub(super) lane_states: HashMap<usize, (LaneState, LaneClock)>,
+    pub(super) has_gates: HashMap<usize, bool>,
+    pub(super) has_deadlines: HashMap<usize, bool>,
+    pub(super) has_openings: Option<bool>,
+    /// Records that were moved to quarantine.
+    pub(super) quarantined: HashSet<u64>,
     pub(super) released: BTreeMap<usize, BTreeSet<u64>>,
     pub(super) leased: HashMap<u64, LeaseMark>,
     /// By how much the number of leased never-settled records changed.
@@ -206,9 +257,20 @@ impl State {
         for ((lane, reason), total) in effects.reasons {
             self.lanes[lane].reasons.insert(reason, total);
         }
-        for (lane, cursor) in effects.cursors {
-            self.lanes[lane].cursor = cursor;
+        for (lane, reach) in effects.reaches {
+            self.lanes[lane].reach = reach;
         }
+        for (lane, (state, clock)) in effects.lane_states {
+            self.lanes[lane].state = state;
+            self.lanes[lane].clock = clock;
+        }
+        for (lane, has_gates) in effects.has_gates {
+            self.lanes[lane].has_gates = has_gates;
+        }
+        for (lane, has_deadlines) in effects.has_deadlines {
+            self.lanes[lane].has_deadlines = has_deadlines;
+        }
+        self.has_openings = effects.has_openings.unwrap_or(self.has_openings);
         for (lane, change) in effects.leased_ready {
             self.lanes[lane].leased_ready += change;
         }
@@ -223,6 +285,11 @@ impl State {
         }
         for (lane, sequences) in effects.released {
             self.lanes[lane].released.extend(sequences);
+        }
+        for sequence in effects.quarantined {
+            for lane in &mut self.lanes {
+                lane.released.remove(&sequence);
+            }
         }
         for (sequence, mark) in effects.leased {
             self.lanes[mark.lane].released.remove(&sequence);

@@ -38,6 +38,7 @@ impl Draft<'_> {
         counters.dead_lettered = counters.dead_lettered.saturating_sub(1);
         let freed = RECORD_OVERHEAD_BYTES + (row.payload.len() + row.progress.len()) as u64;
         counters.used_bytes = counters.used_bytes.saturating_sub(freed);
+        counters.dead_letter_bytes = counters.dead_letter_bytes.saturating_sub(freed);
         match take_as {
             TakeAs::Discard { time } => {
                 self.counters(lane).discarded += 1;
@@ -55,7 +56,7 @@ impl Draft<'_> {
                 let sequence = self.insert_record(&Incoming {
                     lane,
                     accept_time: row.accept_time,
-                    accept_running: row.accept_running,
+                    deadline: None,
                     order_key: &row.order_key,
                     id: &row.id,
                     progress,
@@ -130,6 +131,8 @@ impl Draft<'_> {
             .execute([sql(sequence)])?;
         self.forget_interruption(sequence)?;
         self.effects.closed.insert(sequence, true);
+        self.effects.quarantined.insert(sequence);
+        self.forget_deadline(lane, sequence)?;
         let counters = self.counters(lane);
         let left = if waiting {
             &mut counters.waiting
@@ -137,7 +140,8 @@ impl Draft<'_> {
             &mut counters.ready
         };
         *left = left.saturating_sub(1);
-        self.count_quarantined(sequence, lane, bytes, &id)
+        self.count_quarantined(sequence, lane, bytes, &id)?;
+        self.pass_gate(lane, sequence)
     }
 
     fn quarantine_dead_letter(&mut self, sequence: u64) -> Result<(), Trouble> {
@@ -168,6 +172,9 @@ impl Draft<'_> {
             .execute([sql(sequence)])?;
         let counters = self.counters(lane);
         counters.dead_lettered = counters.dead_lettered.saturating_sub(1);
+        counters.dead_letter_bytes = counters
+            .dead_letter_bytes
+            .saturating_sub(RECORD_OVERHEAD_BYTES + unsigned(bytes));
         self.count_quarantined(sequence, lane, bytes, &id)
     }
 
@@ -235,7 +242,8 @@ impl Draft<'_> {
         })
     }
 
-    fn lane_of(&self, number: i64) -> Option<usize> {
+    /// Index of a lane by its number in the store.
+    pub(super) fn lane_of(&self, number: i64) -> Option<usize> {
         self.state.lanes.iter().position(|lane| lane.number == number)
     }
 

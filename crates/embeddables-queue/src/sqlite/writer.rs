@@ -20,19 +20,22 @@ use super::commit::{self, Answers, CommitHook, Committed, Failure, Scope, Terms}
 use super::config::CommitObserver;
 use super::connection;
 use super::intake::{Gathered, Intake};
+use super::lane_rows::{self, LaneStateRow};
+use super::load;
 use super::mark::{Mark, MarkKeeper};
 use super::open;
 use super::rebuild;
+use super::recount;
 use super::reserve::Reserve;
 use super::rows;
-use super::running::RunningTime;
 use super::salvage;
-use super::shared::Shared;
-use super::state::{LaneCounters, State};
+use super::shared::{Published, Shared};
+use super::state::{LaneCounters, Reach, State};
 use super::trouble::{Remedy, Trouble};
 use super::volume::Paths;
 use crate::Durability;
 use crate::clock::{MonotonicClock, RunningClock as _};
+use crate::running::RunningTime;
 
 /// How long the loop waits for calls while it has chores.
 const CHORE_INTERVAL: Duration = Duration::from_millis(50);
@@ -77,6 +80,7 @@ pub(super) struct Writer {
     pub(super) log_limit_pages: i32,
     pub(super) health: Health,
     pub(super) more_to_evict: bool,
+    pub(super) more_to_let_go: bool,
     pub(super) more_to_vacuum: bool,
     pub(super) hook: Option<CommitHook>,
     pub(super) on_commit: Option<CommitObserver>,
@@ -89,7 +93,12 @@ impl Writer {
     /// Serves calls until closed or until every handle is gone.
     pub(super) fn run(mut self) {
         loop {
-            let patience = self.has_chores().then_some(CHORE_INTERVAL);
+            let patience = if self.more_to_let_go && matches!(self.health, Health::Good) {
+                // Whoever was held back waits for it.
+                Some(Duration::ZERO)
+            } else {
+                self.has_chores().then_some(CHORE_INTERVAL)
+            };
             match self.intake.gather(patience) {
                 Gathered::Group(mut group) => {
                     let closes = std::mem::take(&mut group.closes);
@@ -213,15 +222,20 @@ impl Writer {
             effects,
             wrote,
         } = commit::commit(connection, &self.state, group, &terms, self.hook.as_mut())?;
-        let (woken, reasons) = (effects.woken.clone(), !effects.reasons.is_empty());
+        let woken = effects.woken.clone();
+        let changed = Published {
+            reasons: !effects.reasons.is_empty(),
+            lane_states: !effects.lane_states.is_empty(),
+        };
         self.state.apply(effects);
         self.more_to_evict = answers.more_to_evict;
+        self.more_to_let_go = self.state.has_openings;
         if wrote {
             if let Some(observer) = &self.on_commit {
                 observer.observe(begun.elapsed());
             }
             self.more_to_vacuum = true;
-            self.shared.publish(&self.state, reasons);
+            self.shared.publish(&self.state, &changed);
             self.mark.note(self.present_mark(), self.state.holds_records());
             self.state.wake(&woken);
         }
@@ -244,6 +258,7 @@ impl Writer {
         let only_appends = group.settles.is_empty()
             && group.takes.is_empty()
             && group.claims.is_empty()
+            && group.lane_states.is_empty()
             && group.suspected.is_empty();
         let asked = group.appends.iter().map(|call| call.append.durability).max();
         match asked {
@@ -414,29 +429,39 @@ impl Writer {
         store.next_outcome = store.next_outcome.max(found.next_outcome);
         store.doubt_sequence = store.doubt_sequence.max(found.doubt_sequence);
         store.doubt_claim = store.doubt_claim.max(found.doubt_claim);
-        let lanes = rows::lanes(connection)?;
+        let lanes = lane_rows::lanes(connection)?;
+        self.state.has_openings = load::has_openings(connection)?;
         for lane in &mut self.state.lanes {
             let row = lanes
                 .iter()
                 .find(|(number, name, _)| *number == lane.number && name == lane.name.as_str());
-            if let Some((_, _, Some(counters))) = row {
-                lane.counters = *counters;
-            } else {
-                rows::write_lane(
-                    connection,
-                    lane.number,
-                    lane.name.as_str(),
-                    &LaneCounters::default(),
-                )?;
-                lane.counters = LaneCounters::default();
+            lane.counters = match row {
+                Some((_, _, Some(counters))) => *counters,
+                _ => {
+                    let none = LaneCounters::default();
+                    lane_rows::write_lane(connection, lane.number, lane.name.as_str(), &none)?;
+                    none
+                }
+            };
+            let row = lane_rows::lane_state(connection, lane.number)?;
+            lane.counters.dead_letter_bytes = row.dead_letter_bytes;
+            if row.dead_letters != lane.counters.dead_lettered
+                || row.state() != lane.state
+                || row.clock != lane.clock
+            {
+                // Its state is known here, whatever became of the row.
+                lane.counters.dead_letter_bytes = recount::dead_letter_bytes(connection, lane.number)?;
+                let row = LaneStateRow::of(&lane.state, lane.clock, &lane.counters);
+                lane_rows::write_lane_state(connection, lane.number, &row)?;
             }
+            load::review_flags(connection, lane)?;
             // Which records are left is for the claims to find out again.
-            lane.cursor = 0;
+            lane.reach = Reach::default();
             lane.released.clear();
         }
         self.state
             .review_leases(|sequence| rows::due_of(connection, sequence))?;
-        self.shared.publish(&self.state, true);
+        self.shared.publish(&self.state, &Published::default());
         Ok(())
     }
 
@@ -453,6 +478,7 @@ impl Writer {
 
     fn has_chores(&self) -> bool {
         self.more_to_evict
+            || self.more_to_let_go
             || self.more_to_vacuum
             || self.reserve.is_released()
             || matches!(self.health, Health::Suspect { .. })
@@ -468,6 +494,12 @@ impl Writer {
         {
             self.more_to_evict = false;
             self.after_failed_chore(failure.trouble, "old ids could not be forgotten");
+        }
+        if self.more_to_let_go
+            && let Err(failure) = self.attempt(&Group::default(), Scope::WithoutAppends)
+        {
+            self.more_to_let_go = false;
+            self.after_failed_chore(failure.trouble, "followers could not be let go");
         }
         if self.more_to_vacuum {
             match self.vacuum_step() {

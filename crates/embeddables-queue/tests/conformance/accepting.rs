@@ -3,10 +3,10 @@
 use embeddables_queue::{
     Append, AppendError, ClaimError, Durability, ReadError, Refused, Sequence, SettleError, Store,
 };
-use embeddables_queue::{Disposition, Ledger as _, Queue as _, Settlement, UnixMillis};
+use embeddables_queue::{Disposition, Gate, Ledger as _, Queue as _, Settlement};
 
 use crate::backend::{
-    Backend, MEMORY, append, check_balance, claim, delivered, lane, record, settle, try_append,
+    Backend, MEMORY, append, check_balance, claim, claim_of, delivered, lane, record, settle, try_append,
 };
 
 async fn append_atomic(store: &impl Store, contents: &[(&str, &str)]) -> Vec<Result<u64, Refused>> {
@@ -196,8 +196,7 @@ pub(crate) async fn an_unknown_lane_is_refused<B: Backend>(backend: B) {
     let store = backend.open();
     let results = try_append(&*store, vec![record("nowhere", "one", "x")]).await;
     assert_eq!(results, [Err(Refused::UnknownLane)]);
-    let max = std::num::NonZeroUsize::MIN;
-    let claimed = store.claim(&lane("nowhere"), max, UnixMillis(1)).await.unwrap();
+    let claimed = store.claim(claim_of("nowhere", 1, 1)).await.unwrap();
     assert!(claimed.leases.is_empty() && !claimed.more && claimed.next_due.is_none());
     assert!(store.find(&lane("nowhere"), "one").await.unwrap().is_none());
 }
@@ -225,15 +224,15 @@ pub(crate) async fn a_closed_queue_answers_closed<B: Backend>(backend: B) {
         atomic: false,
     };
     assert!(matches!(store.append(call).await, Err(AppendError::Closed)));
-    let max = std::num::NonZeroUsize::MIN;
     assert!(matches!(
-        store.claim(&lane("a"), max, UnixMillis(1)).await,
+        store.claim(claim_of("a", 1, 1)).await,
         Err(ClaimError::Closed)
     ));
     let settlement = Settlement {
         sequence: Sequence(1),
         claim: 1,
         disposition: Disposition::Release,
+        gate: Gate::Pass,
     };
     assert!(matches!(
         store.settle(vec![settlement]).await,

@@ -9,8 +9,8 @@ use bytes::Bytes;
 use embeddables_queue::memory::{MemoryConfig, MemoryQueue};
 use embeddables_queue::sqlite::{SqliteConfig, SqliteQueue};
 use embeddables_queue::{
-    Append, Appended, Books, Claimed, Disposition, Durability, LaneName, Lease, NewRecord, Refused,
-    RunningClock, Settlement, Store, UnixMillis,
+    Append, Appended, Books, Claim, Claimed, Disposition, Durability, Gate, LaneName, Lease, NewRecord,
+    Refused, RunningClock, Settlement, Store, UnixMillis,
 };
 
 /// A clock that stands until it is moved.
@@ -35,6 +35,8 @@ impl RunningClock for TestClock {
 pub(crate) struct Settings {
     pub(crate) lanes: Vec<LaneName>,
     pub(crate) max_bytes: u64,
+    pub(crate) lane_share_bytes: u64,
+    pub(crate) dead_letter_share_bytes: u64,
     pub(crate) dedupe_window: Duration,
     pub(crate) dedupe_ids: u64,
     pub(crate) clock: TestClock,
@@ -45,6 +47,8 @@ impl Default for Settings {
         Self {
             lanes: vec![lane("a"), lane("b")],
             max_bytes: 1 << 20,
+            lane_share_bytes: u64::MAX,
+            dead_letter_share_bytes: u64::MAX,
             dedupe_window: Duration::from_secs(3_600),
             dedupe_ids: 1_000,
             clock: TestClock::default(),
@@ -61,9 +65,7 @@ pub(crate) trait Backend: Default {
     fn settings(&mut self) -> &mut Settings;
     fn open(&self) -> Arc<Self::Made>;
     /// Ends a store without closing it, as a kill would.
-    fn kill(&self, store: Arc<Self::Made>) {
-        drop(store);
-    }
+    fn kill(&self, store: Arc<Self::Made>);
 }
 
 pub(crate) struct Sqlite {
@@ -92,12 +94,16 @@ impl Backend for Sqlite {
         let Settings {
             lanes,
             max_bytes,
+            lane_share_bytes,
+            dead_letter_share_bytes,
             dedupe_window,
             dedupe_ids,
             clock,
         } = self.settings.clone();
         let config = SqliteConfig {
             max_bytes,
+            lane_share_bytes,
+            dead_letter_share_bytes,
             dedupe_window,
             dedupe_ids,
             clock: Arc::new(clock),
@@ -112,16 +118,22 @@ impl Backend for Sqlite {
             }
         }
     }
+
+    fn kill(&self, store: Arc<SqliteQueue>) {
+        drop(store);
+    }
 }
 
 #[derive(Default)]
 pub(crate) struct Memory {
     settings: Settings,
+    /// The queue that the next one goes on from.
+    last: std::cell::RefCell<Option<Arc<MemoryQueue>>>,
 }
 
 impl Backend for Memory {
     type Made = MemoryQueue;
-    const PERSISTS: bool = false;
+    const PERSISTS: bool = true;
 
     fn settings(&mut self) -> &mut Settings {
         &mut self.settings
@@ -131,18 +143,32 @@ impl Backend for Memory {
         let Settings {
             lanes,
             max_bytes,
+            lane_share_bytes,
+            dead_letter_share_bytes,
             dedupe_window,
             dedupe_ids,
             clock,
         } = self.settings.clone();
         let config = MemoryConfig {
             max_bytes,
+            lane_share_bytes,
+            dead_letter_share_bytes,
             dedupe_window,
             dedupe_ids,
+            secret: [9; 32],
             clock: Arc::new(clock),
             ..MemoryConfig::new(lanes)
         };
-        Arc::new(MemoryQueue::new(config))
+        let mut last = self.last.borrow_mut();
+        let queue = match &*last {
+            Some(last) => last.reopened(config),
+            None => MemoryQueue::new(config),
+        };
+        Arc::clone(last.insert(Arc::new(queue)))
+    }
+
+    fn kill(&self, store: Arc<MemoryQueue>) {
+        store.kill();
     }
 }
 
@@ -162,6 +188,7 @@ pub(crate) fn record(lane_name: &str, id: &str, content: &str) -> NewRecord {
         fingerprint,
         order_key: [7; 16],
         accept_time: UnixMillis(1_000),
+        deadline: None,
         payload: Bytes::from(content.to_owned()),
     }
 }
@@ -191,24 +218,43 @@ pub(crate) async fn append(store: &impl Store, ids: &[&str]) -> Vec<Appended> {
         .collect()
 }
 
+/// A claim without bounds but `max`, in order of sequence.
+pub(crate) fn claim_of(lane_name: &str, max: usize, now: i64) -> Claim {
+    Claim {
+        lane: lane(lane_name),
+        max: NonZeroUsize::new(max).unwrap(),
+        max_waiting: max,
+        live_percent: 0,
+        now: UnixMillis(now),
+    }
+}
+
 pub(crate) async fn claim(store: &impl Store, max: usize, now: i64) -> Claimed {
-    store
-        .claim(&lane("a"), NonZeroUsize::new(max).unwrap(), UnixMillis(now))
-        .await
-        .unwrap()
+    store.claim(claim_of("a", max, now)).await.unwrap()
 }
 
 pub(crate) fn ids(leases: &[Lease]) -> Vec<&str> {
     leases.iter().map(|lease| &*lease.id).collect()
 }
 
-pub(crate) async fn settle(store: &impl Store, lease: &Lease, disposition: Disposition) {
-    let settlement = Settlement {
+pub(crate) fn settlement(lease: &Lease, disposition: Disposition, gate: Gate) -> Settlement {
+    Settlement {
         sequence: lease.sequence,
         claim: lease.claim,
         disposition,
-    };
-    store.settle(vec![settlement]).await.unwrap();
+        gate,
+    }
+}
+
+pub(crate) async fn settle(store: &impl Store, lease: &Lease, disposition: Disposition) {
+    settle_gate(store, lease, disposition, Gate::Pass).await;
+}
+
+pub(crate) async fn settle_gate(store: &impl Store, lease: &Lease, disposition: Disposition, gate: Gate) {
+    store
+        .settle(vec![settlement(lease, disposition, gate)])
+        .await
+        .unwrap();
 }
 
 pub(crate) fn delivered(time: i64) -> Disposition {

@@ -31,9 +31,6 @@ pub(crate) async fn invariant_3_a_record_is_leased_once_at_a_time<B: Backend>(ba
 }
 
 pub(crate) async fn invariant_4_an_open_lease_is_interrupted_after_a_restart<B: Backend>(backend: B) {
-    if !B::PERSISTS {
-        return;
-    }
     let store = backend.open();
     append(&*store, &["leased", "waited", "untouched"]).await;
     let first = claim(&*store, 2, 1).await;
@@ -83,9 +80,6 @@ pub(crate) async fn invariant_4_an_open_lease_is_interrupted_after_a_restart<B: 
 }
 
 pub(crate) async fn a_released_or_settled_record_is_not_interrupted_after_a_restart<B: Backend>(backend: B) {
-    if !B::PERSISTS {
-        return;
-    }
     let store = backend.open();
     append(&*store, &["released", "delivered", "open"]).await;
     let claimed = claim(&*store, 3, 1).await;
@@ -103,9 +97,6 @@ pub(crate) async fn a_released_or_settled_record_is_not_interrupted_after_a_rest
 }
 
 pub(crate) async fn an_interruption_outlives_a_release_and_another_restart<B: Backend>(backend: B) {
-    if !B::PERSISTS {
-        return;
-    }
     let store = backend.open();
     append(&*store, &["one"]).await;
     assert_eq!(claim(&*store, 1, 1).await.leases.len(), 1);
@@ -262,9 +253,6 @@ pub(crate) async fn whoever_waits_for_a_lane_is_woken<B: Backend>(backend: B) {
 }
 
 pub(crate) async fn a_lane_that_is_not_configured_is_kept_and_takes_no_part<B: Backend>(mut backend: B) {
-    if !B::PERSISTS {
-        return;
-    }
     let store = backend.open();
     append(&*store, &["one"]).await;
     backend.kill(store);

@@ -8,7 +8,7 @@ use embeddables_queue::{EntryState, Sequence, TakeAs, UnixMillis};
 use embeddables_queue::{DeadLetters as _, Ledger as _, Queue as _};
 
 use crate::backend::{
-    Backend, append, check_balance, claim, dead, delivered, lane, record, settle, try_append, wait,
+    Backend, append, check_balance, claim, claim_of, dead, delivered, lane, record, settle, try_append, wait,
 };
 
 async fn deliver(store: &impl embeddables_queue::Store, ids: &[&str]) {
@@ -177,10 +177,7 @@ pub(crate) async fn dead_letters_are_listed_by_lane_and_in_pages<B: Backend>(bac
     append(&*store, &["1", "2", "3"]).await;
     assert!(try_append(&*store, vec![record("b", "4", "4")]).await[0].is_ok());
     for name in ["a", "b"] {
-        let claimed = store
-            .claim(&lane(name), std::num::NonZeroUsize::MAX, UnixMillis(1))
-            .await
-            .unwrap();
+        let claimed = store.claim(claim_of(name, usize::MAX, 1)).await.unwrap();
         for lease in claimed.leases {
             settle(&*store, &lease, dead("r")).await;
         }
@@ -208,9 +205,6 @@ pub(crate) async fn dead_letters_are_listed_by_lane_and_in_pages<B: Backend>(bac
 }
 
 pub(crate) async fn everything_survives_a_restart<B: Backend>(backend: B) {
-    if !B::PERSISTS {
-        return;
-    }
     let store = backend.open();
     append(&*store, &["1", "2", "3", "4"]).await;
     let claimed = claim(&*store, 3, 1).await;

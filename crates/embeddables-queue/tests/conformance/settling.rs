@@ -1,7 +1,9 @@
 //! What `settle` and `take` promise.
 
 use bytes::Bytes;
-use embeddables_queue::{Disposition, EntryState, OutcomeKind, Sequence, Settlement, TakeAs, UnixMillis};
+use embeddables_queue::{
+    Disposition, EntryState, Gate, OutcomeKind, Sequence, Settlement, TakeAs, UnixMillis,
+};
 
 use embeddables_queue::{DeadLetters as _, Ledger as _, Queue as _};
 
@@ -91,6 +93,7 @@ pub(crate) async fn a_settlement_under_another_claim_changes_nothing<B: Backend>
         sequence: Sequence(77),
         claim: 1,
         disposition: delivered(4),
+        gate: Gate::Pass,
     };
     store.settle(vec![unknown]).await.unwrap();
     assert_eq!(store.books().lanes[0].1.delivered, 0);

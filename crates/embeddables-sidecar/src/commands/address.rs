@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
+use embeddables_proto::admin::v1::admin_service_client::AdminServiceClient;
 use embeddables_proto::events::v1::events_service_client::EventsServiceClient;
 use tonic::transport::{Channel, Endpoint};
 
@@ -14,6 +15,9 @@ use super::failure::{Failure, chain};
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Largest answer taken: 500 checked events with the requests that would be sent.
 const LARGEST_ANSWER_BYTES: usize = 256 << 20;
+
+/// The service for operators at the other end.
+pub(super) type AdminClient = AdminServiceClient<Channel>;
 
 /// Where a sidecar's gRPC API is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -89,6 +93,12 @@ impl Address {
     pub(super) async fn events_service(&self) -> Result<EventsServiceClient<Channel>, Failure> {
         let channel = self.connect().await?;
         Ok(EventsServiceClient::new(channel).max_decoding_message_size(LARGEST_ANSWER_BYTES))
+    }
+
+    /// Connects to the service for operators.
+    pub(super) async fn admin_service(&self) -> Result<AdminClient, Failure> {
+        let channel = self.connect().await?;
+        Ok(AdminServiceClient::new(channel).max_decoding_message_size(LARGEST_ANSWER_BYTES))
     }
 }
 

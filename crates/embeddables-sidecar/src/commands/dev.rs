@@ -141,13 +141,14 @@ fn add_project(loaded: &mut Loaded, mock: &Mock) -> Result<(), Failure> {
     loaded.provenance.set("upstream.url", SOURCE);
     // A proxy would be asked for an address of this machine.
     loaded.config.upstream.proxy = None;
-    loaded.projects = vec![ProjectSettings {
-        id: id.clone(),
-        api_key: ApiKey::parse(API_KEY).map_err(|error| failed(&error))?,
-        api_key_file: None,
-        base_url: BaseUrl::parse(&mock.url()).map_err(|error| failed(&error))?,
-        max_in_flight: loaded.config.delivery.max_in_flight,
-    }];
+    let api_key = ApiKey::parse(API_KEY).map_err(|error| failed(&error))?;
+    let base_url = BaseUrl::parse(&mock.url()).map_err(|error| failed(&error))?;
+    loaded.projects = vec![ProjectSettings::new(
+        id.clone(),
+        (api_key, None),
+        base_url,
+        &loaded.config,
+    )];
     loaded.default_project = Some(id);
     Ok(())
 }
@@ -160,6 +161,7 @@ fn choose_ports(loaded: &mut Loaded, is_demo: bool) -> Vec<String> {
         ("listen.grpc", &mut listen.grpc),
         ("listen.http", &mut listen.http),
         ("listen.ops", &mut listen.ops),
+        ("listen.admin", &mut listen.admin),
     ] {
         let ListenAddress::At(wanted) = *address else {
             continue;
@@ -248,6 +250,9 @@ fn banner(addresses: &Addresses, mock: &str, queue: &std::path::Path, is_tempora
     if let Some(ops) = addresses.ops.map(reachable) {
         push(format!("  probes    http://{ops}/readyz, /livez, /metrics"));
     }
+    if let Some(admin) = addresses.admin.map(reachable) {
+        push(format!("  admin     {admin}"));
+    }
     push(format!("  mock API  {mock}"));
     let fate = if is_temporary { " (removed at the end)" } else { "" };
     push(format!("  queue     {}{fate}\n", queue.display()));
@@ -331,6 +336,8 @@ mod tests {
             grpc_unix: Some("/run/s.sock".into()),
             http: Some(([127, 0, 0, 1], 2).into()),
             ops: Some(([127, 0, 0, 1], 3).into()),
+            admin: Some(([127, 0, 0, 1], 5).into()),
+            admin_unix: None,
         };
         let text = banner(&addresses, "http://127.0.0.1:4", "/tmp/q".as_ref(), true);
         for part in [
@@ -339,6 +346,7 @@ mod tests {
             "127.0.0.1:2/projects/pr_dev",
             "127.0.0.1:3/readyz",
             "127.0.0.1:4/_mock/counts",
+            "admin     127.0.0.1:5",
         ] {
             assert!(text.contains(part), "no {part} in {text}");
         }

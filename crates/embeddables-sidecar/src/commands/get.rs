@@ -40,7 +40,7 @@ pub(super) async fn get(args: &GetArgs, global: &Global, printer: &mut Printer) 
 }
 
 /// A status as a list of what is known.
-fn describe(found: &EventStatus) -> String {
+pub(super) fn describe(found: &EventStatus) -> String {
     let mut lines = vec![
         ("event", found.event_id.clone()),
         ("project", found.project_id.clone()),

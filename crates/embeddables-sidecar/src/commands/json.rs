@@ -9,15 +9,22 @@ use prost_reflect::{DescriptorPool, DynamicMessage, SerializeOptions};
 
 use super::failure::{Failure, chain};
 
-const PACKAGE: &str = "embeddables.events.v1";
-
-/// A message of the package, by its name there, as one line of JSON.
+/// A message of the events package, by its name there, as one line of JSON.
 pub(super) fn to_json(name: &str, message: &impl Message) -> Result<String, Failure> {
+    write("embeddables.events.v1", name, message)
+}
+
+/// A message of the admin package, by its name there, as one line of JSON.
+pub(super) fn admin_to_json(name: &str, message: &impl Message) -> Result<String, Failure> {
+    write("embeddables.admin.v1", name, message)
+}
+
+fn write(package: &str, name: &str, message: &impl Message) -> Result<String, Failure> {
     let failed = |error: &dyn std::error::Error| {
         Failure::new(format!("cannot write `{name}` as JSON: {}", chain(error)))
     };
     let pool = pool().as_ref().map_err(|error| failed(error))?;
-    let full_name = format!("{PACKAGE}.{name}");
+    let full_name = format!("{package}.{name}");
     let descriptor = pool
         .get_message_by_name(&full_name)
         .ok_or_else(|| Failure::new(format!("`{full_name}` is in no .proto file")))?;

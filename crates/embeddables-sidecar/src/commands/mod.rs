@@ -8,6 +8,7 @@
 
 mod address;
 mod check_config;
+mod dead_letters;
 #[cfg(feature = "dev")]
 mod demo;
 #[cfg(feature = "dev")]
@@ -15,10 +16,12 @@ mod dev;
 mod event_input;
 mod event_line;
 mod failure;
+mod flush;
 mod generate;
 mod get;
 mod health;
 mod json;
+mod lanes;
 mod printer;
 mod publish;
 mod ready;
@@ -27,7 +30,9 @@ mod serve;
 mod status;
 mod submit;
 mod validate;
+mod watch;
 
+use std::env::VarError;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -54,6 +59,12 @@ struct Cli {
     command: Command,
 }
 
+/// Names the sidecar to talk to where no argument does.
+const ADDRESS_VARIABLE: &str = "EMBEDDABLES_SIDECAR_ADDRESS";
+/// Where `listen.grpc` and `listen.admin` are by default.
+const CALLERS_ADDRESS: &str = "127.0.0.1:8471";
+const OPERATORS_ADDRESS: &str = "127.0.0.1:8474";
+
 /// Heading of the arguments of all commands in the help.
 const GLOBAL: &str = "Options of all commands";
 
@@ -63,14 +74,10 @@ struct Global {
     /// Configuration file (TOML); for `serve`, `dev` and `check-config` [default: EMBEDDABLES_SIDECAR_CONFIG, else none]
     #[arg(long, global = true, help_heading = GLOBAL, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Sidecar to talk to: `host:port` or `unix:/path`
+    /// Sidecar to talk to: `host:port` or `unix:/path` [default: EMBEDDABLES_SIDECAR_ADDRESS, else 127.0.0.1:8471; for
+    /// `lanes` and `dead-letters` 127.0.0.1:8474]
     #[arg(long, global = true, help_heading = GLOBAL, value_name = "ADDRESS")]
-    #[arg(
-        env = "EMBEDDABLES_SIDECAR_ADDRESS",
-        hide_env_values = true,
-        default_value = "127.0.0.1:8471"
-    )]
-    address: String,
+    address: Option<String>,
     /// Form of the results; `json` is one object a line
     #[arg(long, global = true, help_heading = GLOBAL, value_name = "FORM")]
     #[arg(value_enum, default_value_t = OutputFormat::Text)]
@@ -78,9 +85,20 @@ struct Global {
 }
 
 impl Global {
-    /// The address, read only by commands that use it: a bad variable does not keep `serve` from serving.
+    /// The address for callers, read only by commands that use it: a bad variable does not keep `serve` from serving.
     fn address(&self) -> Result<Address, Failure> {
-        self.address.parse().map_err(Failure::usage)
+        let variable = || match std::env::var(ADDRESS_VARIABLE) {
+            Err(VarError::NotPresent) => Ok(CALLERS_ADDRESS.to_owned()),
+            other => other.map_err(|error| Failure::usage(format!("{ADDRESS_VARIABLE}: {error}"))),
+        };
+        let address = self.address.clone().map_or_else(variable, Ok)?;
+        address.parse().map_err(Failure::usage)
+    }
+
+    /// The address for operators. The variable is the callers': it names another listener.
+    fn admin_address(&self) -> Result<Address, Failure> {
+        let address = self.address.as_deref().unwrap_or(OPERATORS_ADDRESS);
+        address.parse().map_err(Failure::usage)
     }
 }
 
@@ -106,6 +124,14 @@ enum Command {
     Validate(validate::ValidateArgs),
     /// Show what became of an event
     Get(get::GetArgs),
+    /// Show outcomes as they happen: what was delivered, what was given up
+    Watch(watch::WatchArgs),
+    /// Wait until what was accepted before is settled; exit code 1 where some is left
+    Flush(flush::FlushArgs),
+    /// Show what each project's lane does; hold or resume one
+    Lanes(lanes::LanesArgs),
+    /// Show events that were given up, or replay them
+    DeadLetters(dead_letters::DeadLettersArgs),
     /// Check the configuration, and show each value in force and where it came from
     CheckConfig,
     /// Show every configuration key with its meaning and default
@@ -141,6 +167,12 @@ fn execute(cli: Cli, printer: &mut Printer) -> Result<u8, Failure> {
         Command::Publish(args) => client_runtime()?.block_on(publish::publish(&args, &global, printer)),
         Command::Validate(args) => client_runtime()?.block_on(validate::validate(&args, &global, printer)),
         Command::Get(args) => client_runtime()?.block_on(get::get(&args, &global, printer)),
+        Command::Watch(args) => client_runtime()?.block_on(watch::watch(&args, &global, printer)),
+        Command::Flush(args) => client_runtime()?.block_on(flush::flush(&args, &global, printer)),
+        Command::Lanes(args) => client_runtime()?.block_on(lanes::lanes(&args, &global, printer)),
+        Command::DeadLetters(args) => {
+            client_runtime()?.block_on(dead_letters::dead_letters(&args, &global, printer))
+        }
         Command::CheckConfig => check_config::check_config(&global, printer),
         Command::ConfigReference => check_config::config_reference(&global, printer),
         Command::Health(args) => client_runtime()?.block_on(health::health(&args, &global, printer)),
@@ -193,6 +225,10 @@ mod tests {
         .unwrap();
         assert_eq!(cli.global.output, OutputFormat::Json);
         assert_eq!(cli.global.address().unwrap(), Address::Unix("/run/s.sock".into()));
+        assert_eq!(
+            cli.global.admin_address().unwrap(),
+            Address::Unix("/run/s.sock".into())
+        );
     }
 
     #[test]
@@ -237,5 +273,27 @@ mod tests {
             "--value-json",
             "1"
         ]));
+    }
+
+    #[test]
+    fn operators_are_on_another_port_than_callers() {
+        let cli = Cli::try_parse_from(["x", "lanes"]).unwrap();
+        assert_eq!(
+            cli.global.admin_address().unwrap(),
+            Address::Tcp("127.0.0.1:8474".to_owned())
+        );
+    }
+
+    #[test]
+    fn a_replay_is_of_ids_or_of_all() {
+        let parse = |arguments: &[&str]| {
+            let arguments = ["x", "dead-letters", "replay"].iter().chain(arguments);
+            Cli::try_parse_from(arguments.copied()).is_ok()
+        };
+        assert!(parse(&["id-1", "id-2", "--project", "p"]));
+        assert!(parse(&["--all", "--reason", "MAX_AGE"]));
+        assert!(!parse(&[]));
+        assert!(!parse(&["id-1", "--all"]));
+        assert!(!parse(&["id-1", "--reason", "MAX_AGE"]));
     }
 }

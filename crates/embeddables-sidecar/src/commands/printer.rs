@@ -23,6 +23,11 @@ impl Printer {
         }
     }
 
+    /// Whether the reading side is gone: nobody sees what is still to come.
+    pub(super) fn is_closed(&self) -> bool {
+        self.is_closed
+    }
+
     /// Writes a line.
     pub(super) fn line(&mut self, line: impl AsRef<str>) -> Result<(), Failure> {
         self.text(&format!("{}\n", line.as_ref()))

@@ -32,6 +32,7 @@ impl Ready {
             grpc_unix: addresses.grpc_unix.clone(),
             http: addresses.http.map(text),
             ops: addresses.ops.map(text),
+            admin: addresses.admin.map(text),
             mock: mock.map(text),
             version: env!("CARGO_PKG_VERSION"),
             pid: std::process::id(),

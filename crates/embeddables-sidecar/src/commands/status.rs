@@ -17,6 +17,11 @@ pub(super) fn describe(status: &Status) -> String {
         push(format!(" ({})", info.reason));
     }
     push(format!(": {}", status.message()));
+    if let Some(info) = details.error_info() {
+        for (name, value) in &info.metadata {
+            push(format!("\n  {name} {value}"));
+        }
+    }
     if let Some(request) = details.bad_request() {
         for violation in &request.field_violations {
             push(format!(

@@ -29,7 +29,7 @@ use std::time::Duration;
 use embeddables_core::ProjectId;
 
 pub use error::{ConfigError, EXIT_CONFIGURATION, Problem};
-pub use projects::ProjectSettings;
+pub use projects::{ProjectSettings, load_key};
 pub use provenance::{Provenance, Source};
 pub use reference::{reference_json, reference_toml};
 pub use report::{report_json, report_toml};
@@ -40,8 +40,8 @@ pub use settings::{
 };
 pub use units::Rate;
 pub use values::{
-    AcceptedStatus, Ambiguity, Backend, DoubleEncoding, Durability, ListenAddress, LogFormat, Order, ProxyUrl,
-    Volume,
+    AcceptedStatus, Ambiguity, Backend, DoubleEncoding, Durability, ListenAddress, LogFormat, Order,
+    ProxyUrl, Volume,
 };
 
 use projects::Projects;

@@ -290,6 +290,14 @@ fn read_key(
     }
 }
 
+/// Reads the key in a file, as at the start.
+///
+/// # Errors
+/// With a sentence that does not show what is in the file.
+pub fn load_key(path: &Path) -> Result<ApiKey, String> {
+    read_key_file(path).and_then(|text| parse_key(text.expose_secret()))
+}
+
 /// Reads a key. The client forgives a line break at its end; here the one that belongs to a file is gone already.
 fn parse_key(text: &str) -> Result<ApiKey, String> {
     if text.contains(['\r', '\n']) {

@@ -103,10 +103,22 @@ fn push_project(text: &mut String, project: &ProjectSettings, loaded: &Loaded) {
         .and_then(|projects| projects.get(id)?.as_table().cloned())
         .unwrap_or_default();
     for (name, value, otherwise) in [
-        ("base_url", Value::try_from(project.base_url.as_str()), "upstream.url"),
-        ("max_in_flight", Value::try_from(project.max_in_flight), "delivery.max_in_flight"),
+        (
+            "base_url",
+            Value::try_from(project.base_url.as_str()),
+            "upstream.url",
+        ),
+        (
+            "max_in_flight",
+            Value::try_from(project.max_in_flight),
+            "delivery.max_in_flight",
+        ),
         ("rate", Value::try_from(project.rate), "delivery.rate"),
-        ("ambiguity", Value::try_from(project.ambiguity), "delivery.ambiguity"),
+        (
+            "ambiguity",
+            Value::try_from(project.ambiguity),
+            "delivery.ambiguity",
+        ),
         ("order", Value::try_from(project.order), "delivery.order"),
     ] {
         let source = match given.contains_key(name) {

@@ -17,7 +17,8 @@ use serde::{Deserialize, Serialize};
 use super::section::{Field, Section, section};
 use super::units::Rate;
 use super::values::{
-    AcceptedStatus, Ambiguity, Backend, DoubleEncoding, Durability, ListenAddress, LogFormat, Order, ProxyUrl, Volume,
+    AcceptedStatus, Ambiguity, Backend, DoubleEncoding, Durability, ListenAddress, LogFormat, Order,
+    ProxyUrl, Volume,
 };
 
 section! {

@@ -278,7 +278,6 @@ pub mod percent {
     use super::*;
 
     /// Writes the number.
-    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
     pub fn serialize<S: Serializer>(value: &u8, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_u8(*value)
     }
@@ -301,7 +300,11 @@ pub mod percent {
             u8::try_from(number)
                 .ok()
                 .filter(|percent| *percent <= 100)
-                .ok_or_else(|| E::custom(format!("`{number}` is no percentage: write a whole number from 0 to 100")))
+                .ok_or_else(|| {
+                    E::custom(format!(
+                        "`{number}` is no percentage: write a whole number from 0 to 100"
+                    ))
+                })
         }
     }
 }

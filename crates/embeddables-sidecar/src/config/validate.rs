@@ -65,7 +65,11 @@ fn check_listen(listen: &ListenConfig, checker: &mut Checker<'_>) {
         "listen.grpc",
         "is off and `listen.grpc_unix` is not set: no caller could reach the sidecar",
     );
-    for (key, address) in [("listen.grpc", grpc), ("listen.http", http), ("listen.admin", admin)] {
+    for (key, address) in [
+        ("listen.grpc", grpc),
+        ("listen.http", http),
+        ("listen.admin", admin),
+    ] {
         if let Some(address) = address
             && !address.ip().is_loopback()
             && !listen.insecure_allow_remote
@@ -92,7 +96,10 @@ fn check_listen(listen: &ListenConfig, checker: &mut Checker<'_>) {
             }
         }
     }
-    let paths = [("listen.grpc_unix", &listen.grpc_unix), ("listen.admin_unix", &listen.admin_unix)];
+    let paths = [
+        ("listen.grpc_unix", &listen.grpc_unix),
+        ("listen.admin_unix", &listen.admin_unix),
+    ];
     for (key, path) in paths {
         if let Some(path) = path {
             check_unix_path(key, path, checker);
@@ -142,7 +149,11 @@ fn check_queue(queue: &QueueConfig, checker: &mut Checker<'_>) {
         ("queue.dead_letter_share_percent", queue.dead_letter_share_percent),
     ];
     for (key, percent) in shares {
-        checker.require(percent > 0, key, "is 0: no event could be accepted; write 1 to 100");
+        checker.require(
+            percent > 0,
+            key,
+            "is 0: no event could be accepted; write 1 to 100",
+        );
     }
     if queue.backend == Backend::Memory && queue.durability.is_some_and(|level| level > Durability::Memory) {
         let message = "cannot be kept by `queue.backend` memory: set it to memory, or the backend to sqlite";
@@ -152,7 +163,11 @@ fn check_queue(queue: &QueueConfig, checker: &mut Checker<'_>) {
 
 fn check_linger(key: &str, linger: Duration, checker: &mut Checker<'_>) {
     let (given, most) = (format_duration(linger), format_duration(MOST_LINGER));
-    checker.require(linger <= MOST_LINGER, key, format!("is {given}, more than {most}"));
+    checker.require(
+        linger <= MOST_LINGER,
+        key,
+        format!("is {given}, more than {most}"),
+    );
 }
 
 fn check_delivery(delivery: &DeliveryConfig, checker: &mut Checker<'_>) {
@@ -182,7 +197,10 @@ fn check_delivery(delivery: &DeliveryConfig, checker: &mut Checker<'_>) {
     check_linger("delivery.linger", delivery.linger, checker);
     if let Some(key) = &delivery.stamp_event_id {
         let is_usable = (1..=LONGEST_STAMP_KEY_BYTES).contains(&key.len());
-        let message = format!("has {} bytes; the key of a property has 1 to {LONGEST_STAMP_KEY_BYTES} here", key.len());
+        let message = format!(
+            "has {} bytes; the key of a property has 1 to {LONGEST_STAMP_KEY_BYTES} here",
+            key.len()
+        );
         checker.require(is_usable, "delivery.stamp_event_id", message);
     }
     let is_usable =

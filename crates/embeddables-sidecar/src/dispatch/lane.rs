@@ -130,10 +130,11 @@ impl Lane {
     /// Makes a lane that goes on as its former life left it.
     pub fn new(settings: LaneSettings, parts: LaneParts) -> Self {
         let now = Instant::now();
+        let standing = Standing::new(&parts.endpoint.borrow());
         let mut lane = Self {
             gates: Gates::new(settings.gates, now),
             identifiers: Identifiers::new(settings.policy.ordered),
-            standing: Standing::new(&parts.endpoint.borrow()),
+            standing,
             store: parts.store,
             deliver: parts.deliver,
             clock: parts.clock,
@@ -219,7 +220,10 @@ impl Lane {
     /// When to go round the loop although nothing happened.
     fn wake_at(&self, claim_at: Option<Instant>, now: Instant) -> Instant {
         let settle_at = self.owes_writes().then(|| self.health.ready_at());
-        let expire_at = self.expire_at.filter(|_| self.expiring.is_none());
+        let expire_at = self
+            .expire_at
+            .filter(|_| self.expiring.is_none() && self.stopping < Stop::Finish)
+            .map(|at| at.max(self.health.ready_at()));
         [claim_at, settle_at, expire_at]
             .into_iter()
             .flatten()

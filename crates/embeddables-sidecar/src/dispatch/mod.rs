@@ -16,6 +16,6 @@ mod identifiers;
 mod note;
 mod pulse;
 
-pub use gates::{GateSettings, ProbeIntervals, RateLimit};
+pub use gates::{GateSettings, ProbeIntervals};
 pub use lane::{Lane, LaneParts, LaneSettings, Stop};
 pub use pulse::Pulse;

@@ -51,6 +51,7 @@ impl Enqueuer {
             fingerprint: keyed_hash(&self.fingerprint_key, &[&canonical]),
             order_key: self.order_key(&event),
             accept_time,
+            deadline: deliver_before,
             payload: codec::encode(event, deliver_before),
         }
     }
@@ -115,6 +116,8 @@ fn refusal_of_record(refused: &Refused) -> Refusal {
     match refused {
         Refused::Conflict => Refusal::Conflict,
         Refused::Full { .. } => Refusal::QueueFull,
+        Refused::LaneFull { .. } => Refusal::ProjectFull,
+        Refused::DeadLettersFull { .. } => Refusal::DeadLettersFull,
         Refused::NotAlone => Refusal::NotAlone,
         // Lanes are the configured projects.
         _ => Refusal::ProjectNotConfigured,

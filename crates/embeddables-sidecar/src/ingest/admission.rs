@@ -5,7 +5,8 @@ use std::time::Duration;
 use embeddables_proto::events::v1 as proto;
 use embeddables_queue::{Durability, UnixMillis};
 
-use super::refusal::{DELIVER_BEFORE_INVALID, OPTION_UNKNOWN, Refusal};
+use super::bad_call::{DELIVER_BEFORE_INVALID, OPTION_UNKNOWN};
+use super::refusal::Refusal;
 use super::status::durability_from_proto;
 
 /// Longest wait for delivery of one call.
@@ -56,11 +57,18 @@ fn unix_millis(time: &prost_types::Timestamp) -> Result<UnixMillis, Refusal> {
 
 /// For how long a call with this deadline may wait: until a little before it, so that its answer still arrives.
 pub fn wait_limit(deadline: Option<Duration>) -> Duration {
-    let Some(deadline) = deadline else {
-        return MAX_WAIT;
-    };
+    deadline.map_or(MAX_WAIT, |deadline| before(deadline).min(MAX_WAIT))
+}
+
+/// For how long a flush may wait: until a little before its caller's deadline, however far that is.
+pub fn flush_limit(deadline: Option<Duration>) -> Duration {
+    deadline.map_or(MAX_WAIT, before)
+}
+
+/// A little before a deadline.
+fn before(deadline: Duration) -> Duration {
     let margin = (deadline / 10).clamp(Duration::from_millis(20), Duration::from_millis(250));
-    deadline.saturating_sub(margin).min(MAX_WAIT)
+    deadline.saturating_sub(margin)
 }
 
 /// Reads the header `grpc-timeout`: at most eight digits and a unit, as the gRPC protocol over HTTP/2 defines it.
@@ -112,6 +120,11 @@ mod tests {
             Duration::from_millis(900)
         );
         assert_eq!(wait_limit(Some(Duration::from_millis(5))), Duration::ZERO);
+        assert_eq!(flush_limit(None), MAX_WAIT);
+        assert_eq!(
+            flush_limit(Some(Duration::from_secs(3_600))),
+            Duration::from_millis(3_599_750)
+        );
     }
 
     #[test]

@@ -1,29 +1,20 @@
 //! The gRPC service: one method a call of the contract, each a few lines over the pipeline.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 
-use embeddables_core::{Event, ProjectId};
+use embeddables_core::ProjectId;
 use embeddables_proto::events::v1 as proto;
+use futures_util::StreamExt as _;
 use futures_util::future::join_all;
-use futures_util::stream::{self, BoxStream, FuturesUnordered};
-use futures_util::{Stream, StreamExt as _};
-use tonic::{Request, Response, Status, Streaming};
+use futures_util::stream::BoxStream;
+use tonic::{Code, Request, Response, Status, Streaming};
 
-use super::admission::{Options, grpc_timeout, wait_limit};
-use super::refusal::{BATCH_EMPTY, EVENT_ID_MISSING, EVENT_MISSING, Refusal, proto_duration};
-use super::remap::remap;
-use super::{convert, status};
-use crate::pipeline::{Accepted, Pipeline, Verdict};
-
-/// Most streamed events that are made safe as one group.
-const STREAM_GROUP: usize = 256;
-
-/// Most groups of one stream that are under way at once: the next is read while the last is synced.
-const STREAM_GROUPS: usize = 4;
-
-/// First and longest pause of a stream whose events find no room.
-const STREAM_PAUSE: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
+use super::admission::{Options, flush_limit, grpc_timeout, wait_limit};
+use super::bad_call::{BATCH_EMPTY, EVENT_ID_MISSING, EVENT_MISSING};
+use super::refusal::{Refusal, proto_duration};
+use super::{convert, refusal, status, streaming, watch};
+use crate::pipeline::{Pipeline, Verdict};
 
 /// What the service tells about itself, beyond what the pipeline knows.
 #[derive(Clone, Debug)]
@@ -87,7 +78,7 @@ impl proto::events_service_server::EventsService for EventsService {
         &self,
         request: Request<proto::PublishEventRequest>,
     ) -> Result<Response<proto::PublishEventResponse>, Status> {
-        let limit = deadline_limit(&request);
+        let limit = wait_limit(deadline(&request));
         let request = request.into_inner();
         let event = request
             .event
@@ -113,7 +104,7 @@ impl proto::events_service_server::EventsService for EventsService {
         &self,
         request: Request<proto::PublishEventsRequest>,
     ) -> Result<Response<proto::PublishEventsResponse>, Status> {
-        let limit = deadline_limit(&request);
+        let limit = wait_limit(deadline(&request));
         let request = request.into_inner();
         self.check_size(request.events.len())?;
         let options =
@@ -147,24 +138,15 @@ impl proto::events_service_server::EventsService for EventsService {
         Ok(Response::new(proto::PublishEventsResponse { results }))
     }
 
-    type StreamEventsStream = BoxStream<'static, Result<proto::StreamEventsResponse, Status>>;
+    type StreamEventsStream = streaming::Answers;
 
     async fn stream_events(
         &self,
         request: Request<Streaming<proto::StreamEventsRequest>>,
     ) -> Result<Response<Self::StreamEventsStream>, Status> {
-        let limit = deadline_limit(&request);
-        let pipeline = Arc::clone(&self.pipeline);
-        let end = Arc::new(OnceLock::new());
-        let answers = until_error(request.into_inner(), Arc::clone(&pipeline), Arc::clone(&end))
-            .ready_chunks(STREAM_GROUP)
-            .map(move |group| answer_group(Arc::clone(&pipeline), group, limit))
-            .flatten_unordered(STREAM_GROUPS)
-            .map(|results| Ok(proto::StreamEventsResponse { results }));
-        // Why it ended comes last, after every acknowledgement.
-        let end =
-            stream::once(async move { end.get().cloned() }).filter_map(|status| async { status.map(Err) });
-        Ok(Response::new(answers.chain(end).boxed()))
+        let limit = wait_limit(deadline(&request));
+        let answers = streaming::answers(request.into_inner(), Arc::clone(&self.pipeline), limit);
+        Ok(Response::new(answers))
     }
 
     async fn validate_events(
@@ -211,6 +193,26 @@ impl proto::events_service_server::EventsService for EventsService {
         Ok(Response::new(proto::GetEventResponse { status: Some(status) }))
     }
 
+    type WatchOutcomesStream = BoxStream<'static, Result<proto::WatchOutcomesResponse, Status>>;
+
+    async fn watch_outcomes(
+        &self,
+        request: Request<proto::WatchOutcomesRequest>,
+    ) -> Result<Response<Self::WatchOutcomesStream>, Status> {
+        let outcomes = watch::outcomes(&self.pipeline, &request.into_inner())?;
+        Ok(Response::new(outcomes.boxed()))
+    }
+
+    async fn flush(
+        &self,
+        request: Request<proto::FlushRequest>,
+    ) -> Result<Response<proto::FlushResponse>, Status> {
+        let limit = flush_limit(deadline(&request));
+        let flushed = self.pipeline.flush(&request.into_inner().project_id, limit).await;
+        let flushed = flushed.map_err(|refusal| refusal.to_status(""))?;
+        Ok(Response::new(flushed.to_proto()))
+    }
+
     async fn get_server_info(
         &self,
         _request: Request<proto::GetServerInfoRequest>,
@@ -241,18 +243,14 @@ impl proto::events_service_server::EventsService for EventsService {
 }
 
 fn unknown_event() -> Status {
-    use tonic_types::{ErrorDetails, StatusExt as _};
-    let details = ErrorDetails::with_error_info("EVENT_UNKNOWN", super::refusal::ERROR_DOMAIN, []);
     let message = "no event of this id is known in this project, or its time of keeping is over";
-    Status::with_error_details(tonic::Code::NotFound, message, details)
+    refusal::status(Code::NotFound, "EVENT_UNKNOWN", message, [])
 }
 
-fn deadline_limit<T>(request: &Request<T>) -> Duration {
-    let value = request
-        .metadata()
-        .get("grpc-timeout")
-        .and_then(|value| value.to_str().ok());
-    wait_limit(value.and_then(grpc_timeout))
+/// The caller's deadline, as time from now.
+fn deadline<T>(request: &Request<T>) -> Option<Duration> {
+    let value = request.metadata().get("grpc-timeout")?;
+    grpc_timeout(value.to_str().ok()?)
 }
 
 /// Why a batch fails as a call: all or nothing with something refused, or one reason for all that only waiting cures.
@@ -279,140 +277,12 @@ fn whole_call(verdicts: &[Verdict], all_or_nothing: bool) -> Option<Status> {
     (same && first.is_retryable()).then(|| first.to_status("events"))
 }
 
-fn publish_result(verdict: Verdict, path: &str) -> proto::PublishResult {
+/// The result of one event of many; `path` is the event's, for example `events[3]`.
+pub(super) fn publish_result(verdict: Verdict, path: &str) -> proto::PublishResult {
     use proto::publish_result::Result as Published;
     let result = match verdict {
         Ok(accepted) => Published::Status(accepted.into_answer()),
         Err(refusal) => Published::Refusal(refusal.to_proto(path)),
     };
     proto::PublishResult { result: Some(result) }
-}
-
-/// Messages until the caller closes its side, an error, or the end of the process; why it ended goes into `end`.
-fn until_error(
-    messages: Streaming<proto::StreamEventsRequest>,
-    pipeline: Arc<Pipeline>,
-    end: Arc<OnceLock<Status>>,
-) -> impl Stream<Item = proto::StreamEventsRequest> + Send {
-    stream::unfold(
-        (messages, pipeline, end),
-        |(mut messages, pipeline, end)| async move {
-            let message = tokio::select! {
-                biased;
-                () = pipeline.draining() => Err(Refusal::Draining.to_status("event")),
-                message = messages.message() => message.map_err(remap),
-            };
-            match message {
-                Ok(Some(message)) => Some((message, (messages, pipeline, end))),
-                Ok(None) => None,
-                Err(status) => {
-                    // Set once: the stream ends here.
-                    end.get_or_init(|| status);
-                    None
-                }
-            }
-        },
-    )
-}
-
-/// Answers a group: what is safe as soon as it is, then each event that waits for its delivery.
-fn answer_group(
-    pipeline: Arc<Pipeline>,
-    group: Vec<proto::StreamEventsRequest>,
-    limit: Duration,
-) -> BoxStream<'static, Vec<proto::StreamResult>> {
-    let group = Group {
-        pipeline: Arc::clone(&pipeline),
-        messages: group,
-        events: Vec::new(),
-        pause: STREAM_PAUSE.0,
-    };
-    stream::unfold(group, Group::answer)
-        .flat_map_unordered(None, move |(now, waiting)| {
-            let pipeline = Arc::clone(&pipeline);
-            let waits = waiting.into_iter().map(move |(sequence, mut accepted)| {
-                let pipeline = Arc::clone(&pipeline);
-                async move {
-                    pipeline.wait_until_final(&mut accepted, limit).await;
-                    vec![stream_result(sequence, Ok(accepted))]
-                }
-            });
-            let now = (!now.is_empty()).then_some(now);
-            stream::iter(now)
-                .chain(waits.collect::<FuturesUnordered<_>>())
-                .boxed()
-        })
-        .boxed()
-}
-
-/// Messages of a stream that are made safe together, and those of them that have found no room yet.
-struct Group {
-    pipeline: Arc<Pipeline>,
-    messages: Vec<proto::StreamEventsRequest>,
-    events: Vec<(i64, (Event, Options))>,
-    pause: Duration,
-}
-
-/// Answers that can be given now, and events that are safe and whose caller waits for their delivery.
-type Answers = (Vec<proto::StreamResult>, Vec<(i64, Accepted)>);
-
-impl Group {
-    /// Publishes what is left; waits for room, so that a full queue stops the reading and not the stream.
-    async fn answer(mut self) -> Option<(Answers, Self)> {
-        let mut answers = self.read();
-        if self.events.is_empty() {
-            return (!answers.is_empty()).then_some(((answers, Vec::new()), self));
-        }
-        let (sequences, events): (Vec<_>, Vec<_>) = std::mem::take(&mut self.events).into_iter().unzip();
-        let published = self.pipeline.publish(&events, false).await;
-        let verdicts =
-            published.unwrap_or_else(|refusal| events.iter().map(|_| Err(refusal.clone())).collect());
-        let mut waiting = Vec::new();
-        for ((sequence, event), verdict) in sequences.into_iter().zip(events).zip(verdicts) {
-            match verdict {
-                Err(Refusal::QueueFull | Refusal::DiskFull | Refusal::Busy)
-                    if !self.pipeline.is_draining() =>
-                {
-                    self.events.push((sequence, event));
-                }
-                Ok(accepted) if event.1.wait => waiting.push((sequence, accepted)),
-                Ok(accepted) => answers.push(stream_result(sequence, Ok(accepted))),
-                Err(refusal) => answers.push(self.refused(sequence, refusal)),
-            }
-        }
-        if !self.events.is_empty() {
-            tokio::select! {
-                () = tokio::time::sleep(self.pause) => {}
-                () = self.pipeline.draining() => {}
-            }
-            self.pause = (self.pause * 2).min(STREAM_PAUSE.1);
-        }
-        Some(((answers, waiting), self))
-    }
-
-    /// Turns messages into events; answers those that are none.
-    fn read(&mut self) -> Vec<proto::StreamResult> {
-        let mut answers = Vec::with_capacity(self.messages.len());
-        for message in std::mem::take(&mut self.messages) {
-            let options = Options::from_proto(message.options.as_ref());
-            let event = message.event.ok_or(Refusal::BadCall(&EVENT_MISSING));
-            match event.and_then(|event| Ok((convert::event(event), options?))) {
-                Ok(event) => self.events.push((message.sequence, event)),
-                Err(refusal) => answers.push(self.refused(message.sequence, refusal)),
-            }
-        }
-        answers
-    }
-
-    fn refused(&self, sequence: i64, refusal: Refusal) -> proto::StreamResult {
-        self.pipeline.count_refused(&refusal);
-        stream_result(sequence, Err(refusal))
-    }
-}
-
-fn stream_result(sequence: i64, verdict: Verdict) -> proto::StreamResult {
-    proto::StreamResult {
-        sequence,
-        result: Some(publish_result(verdict, "event")),
-    }
 }

@@ -7,9 +7,15 @@
 //! 4. Nothing a caller sent is in a log or a metric.
 
 pub mod admission;
+pub mod bad_call;
 pub mod convert;
+pub mod cursor;
 pub mod events_service;
+pub mod flush;
 pub mod http;
 pub mod refusal;
 pub mod remap;
 pub mod status;
+
+mod streaming;
+mod watch;

@@ -4,11 +4,13 @@ use std::time::Duration;
 
 use embeddables_core::Violations;
 use embeddables_proto::events::v1 as proto;
+use embeddables_queue::ReadError;
 use http::StatusCode;
 use tonic::metadata::{MetadataMap, MetadataValue};
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, FieldViolation, StatusExt as _};
 
+use super::bad_call::BadCall;
 use crate::settle::progress::millis;
 
 /// Domain of every `google.rpc.ErrorInfo`.
@@ -48,6 +50,17 @@ pub enum Refusal {
     /// The queue is at `queue.max_bytes`.
     #[error("the queue is full: retry with the same event_id once events were delivered")]
     QueueFull,
+    /// The project is at its share of the queue, `queue.project_share_percent`.
+    #[error(
+        "the event's project is at its share of the queue: retry with the same event_id once its events were delivered"
+    )]
+    ProjectFull,
+    /// The project's dead letters are at their share of the queue, `queue.dead_letter_share_percent`.
+    #[error(
+        "too many events of this project were given up and lie in the queue: its operator must replay or discard some \
+         (`embeddables-sidecar dead-letters`), then retry with the same event_id"
+    )]
+    DeadLettersFull,
     /// The volume has no room.
     #[error("the queue's volume is full: deliveries go on and free room, retry with the same event_id")]
     DiskFull,
@@ -73,51 +86,6 @@ pub enum Refusal {
     NotAlone,
 }
 
-/// A call that is not what it should be.
-#[derive(Debug, PartialEq, Eq)]
-pub struct BadCall {
-    reason: &'static str,
-    field: &'static str,
-    sentence: &'static str,
-}
-
-impl std::fmt::Display for BadCall {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.write_str(self.sentence)
-    }
-}
-
-/// The call brings no events.
-pub static BATCH_EMPTY: BadCall = BadCall {
-    reason: "BATCH_EMPTY",
-    field: "events",
-    sentence: "the call brings no events: send at least one",
-};
-/// The call brings no event.
-pub static EVENT_MISSING: BadCall = BadCall {
-    reason: "EVENT_MISSING",
-    field: "event",
-    sentence: "the call brings no event: set `event`",
-};
-/// No event id was given to look up.
-pub static EVENT_ID_MISSING: BadCall = BadCall {
-    reason: "EVENT_ID_MISSING",
-    field: "event_id",
-    sentence: "say which event: set `event_id`",
-};
-/// An enum value of the options is none that this release knows.
-pub static OPTION_UNKNOWN: BadCall = BadCall {
-    reason: "OPTION_UNKNOWN",
-    field: "options",
-    sentence: "an option has a value that this sidecar does not know: it may be older than the caller",
-};
-/// `deliver_before` is not a time.
-pub static DELIVER_BEFORE_INVALID: BadCall = BadCall {
-    reason: "DELIVER_BEFORE_INVALID",
-    field: "options.deliver_before",
-    sentence: "`deliver_before` is not a time between the years 1 and 9999",
-};
-
 /// How a refusal is said: one row a reason.
 struct Row {
     code: Code,
@@ -128,6 +96,8 @@ struct Row {
 
 const SOON: Option<Duration> = Some(Duration::from_secs(1));
 const LATER: Option<Duration> = Some(Duration::from_secs(5));
+/// A person has to act first.
+const OPERATOR: Option<Duration> = Some(Duration::from_secs(30));
 
 impl Refusal {
     fn row(&self) -> Row {
@@ -169,6 +139,18 @@ impl Refusal {
                 "QUEUE_FULL",
                 StatusCode::SERVICE_UNAVAILABLE,
                 SOON,
+            ),
+            Self::ProjectFull => row(
+                Code::ResourceExhausted,
+                "PROJECT_FULL",
+                StatusCode::TOO_MANY_REQUESTS,
+                SOON,
+            ),
+            Self::DeadLettersFull => row(
+                Code::ResourceExhausted,
+                "DEAD_LETTERS_FULL",
+                StatusCode::TOO_MANY_REQUESTS,
+                OPERATOR,
             ),
             Self::DiskFull => row(
                 Code::Unavailable,
@@ -284,6 +266,30 @@ impl Refusal {
     }
 }
 
+/// An error with a stable reason, and what a program needs to know of it.
+pub fn status<const N: usize>(
+    code: Code,
+    reason: &str,
+    message: &str,
+    metadata: [(&str, String); N],
+) -> Status {
+    let metadata = metadata.map(|(key, value)| (key.to_owned(), value));
+    let details = ErrorDetails::with_error_info(reason, ERROR_DOMAIN, metadata);
+    Status::with_error_details(code, message, details)
+}
+
+/// Says that the store cannot be read; its operator finds the cause in the log.
+pub fn unreadable(error: &ReadError) -> Refusal {
+    if matches!(error, ReadError::Closed) {
+        return Refusal::Draining;
+    }
+    tracing::error!(
+        error = error as &dyn std::error::Error,
+        "the store cannot be read"
+    );
+    Refusal::StorageUnreadable
+}
+
 /// Violations for the details of a status, which travel in a header: where they would not fit what clients take, the last one
 /// says how many are left out.
 fn field_violations(violations: &[proto::Violation]) -> Vec<FieldViolation> {
@@ -332,3 +338,6 @@ pub fn proto_duration(duration: Duration) -> prost_types::Duration {
         nanos: i32::try_from(duration.subsec_nanos()).unwrap_or(0),
     }
 }
+
+#[cfg(test)]
+mod tests;

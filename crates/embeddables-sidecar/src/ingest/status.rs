@@ -2,12 +2,13 @@
 
 use embeddables_core::{Fate, ProjectId};
 use embeddables_proto::events::v1 as proto;
-use embeddables_queue::{Durability, Entry, EntryState, UnixMillis};
+use embeddables_queue::{Durability, Entry, EntryState, Outcome, OutcomeKind, UnixMillis};
 
 use crate::clock::Clock;
+use crate::dispatch::board::LaneView;
 use crate::settle::progress::{self, Progress, ProgressError};
 
-/// Says where an event is, with its attempts.
+/// Says where an event is, with its attempts. `lane` is its lane as it is now: while that is held, so is the event.
 ///
 /// # Errors
 /// Where this release cannot read what is noted of its attempts.
@@ -15,6 +16,7 @@ pub fn of_entry(
     project: &ProjectId,
     id: &str,
     entry: &Entry,
+    lane: Option<&LaneView>,
     clock: &dyn Clock,
 ) -> Result<proto::EventStatus, ProgressError> {
     let mut progress = Progress::decode_bytes(&entry.progress)?;
@@ -22,9 +24,53 @@ pub fn of_entry(
         progress.note_interruption(entry.accept_time);
     }
     let (state, next_attempt_time, final_time) = place(&entry.state, clock);
+    let status = proto::EventStatus {
+        durability: durability_to_proto(entry.durability).into(),
+        accept_time: Some(timestamp(entry.accept_time)),
+        next_attempt_time: next_attempt_time.map(timestamp),
+        ..of_progress(project.as_str(), id, state, final_time, progress)
+    };
+    Ok(match lane {
+        Some(lane) if !is_final(state) => held(status, lane),
+        _ => status,
+    })
+}
+
+/// Says how an event ended. What is not noted with an outcome is left out, and so are the attempts.
+pub fn of_outcome(outcome: &Outcome) -> proto::EventStatus {
+    let progress = Progress::decode_bytes(&outcome.note).unwrap_or_else(|error| {
+        // The outcome itself is sound.
+        tracing::error!(
+            error = &error as &dyn std::error::Error,
+            "what is noted of an outcome cannot be read"
+        );
+        Progress::default()
+    });
+    let (lane, state) = (outcome.lane.as_str(), state_of(outcome.kind));
+    proto::EventStatus {
+        attempts: Vec::new(),
+        ..of_progress(lane, &outcome.id, state, Some(outcome.time), progress)
+    }
+}
+
+/// Says what is noted of an event that has come to `state`.
+pub fn of_progress(
+    project: &str,
+    id: &str,
+    state: proto::State,
+    final_time: Option<UnixMillis>,
+    progress: Progress,
+) -> proto::EventStatus {
+    let (reason, message) = match state {
+        proto::State::Quarantined => (
+            "DAMAGED".to_owned(),
+            "its record on disk is damaged; it was set aside".to_owned(),
+        ),
+        proto::State::Discarded => ("DISCARDED".to_owned(), "an operator removed it".to_owned()),
+        _ => (progress.reason, progress.message),
+    };
     let receipt = progress
         .receipt
-        .take()
         .zip(final_time)
         .map(|(receipt, time)| proto::Receipt {
             delivery_time: Some(timestamp(time)),
@@ -34,29 +80,32 @@ pub fn of_entry(
             embeddable_version_number: receipt.embeddable_version_number,
             unparsed: receipt.unparsed,
         });
-    let (reason, message) = match (state, progress.reason.is_empty()) {
-        (proto::State::Quarantined, _) => (
-            "DAMAGED".to_owned(),
-            "its record on disk is damaged; it was set aside".to_owned(),
-        ),
-        (proto::State::Discarded, _) => ("DISCARDED".to_owned(), "an operator removed it".to_owned()),
-        (_, _) => (progress.reason, progress.message),
-    };
-    Ok(proto::EventStatus {
+    proto::EventStatus {
         event_id: id.to_owned(),
-        project_id: project.as_str().to_owned(),
+        project_id: project.to_owned(),
         state: state.into(),
-        duplicate: false,
-        durability: durability_to_proto(entry.durability).into(),
-        accept_time: Some(timestamp(entry.accept_time)),
-        next_attempt_time: next_attempt_time.map(timestamp),
         reason,
         message,
         receipt,
         attempts: progress.attempts.into_iter().map(attempt).collect(),
         attempt_count: i32::try_from(progress.attempt_count).unwrap_or(i32::MAX),
         possible_duplicate: progress.possible_duplicate,
-    })
+        ..Default::default()
+    }
+}
+
+/// What an event that is not final shows of a held lane; of any other nothing.
+fn held(status: proto::EventStatus, lane: &LaneView) -> proto::EventStatus {
+    let Some(hold) = &lane.hold else {
+        return status;
+    };
+    proto::EventStatus {
+        state: proto::State::Held.into(),
+        next_attempt_time: lane.next_try.map(timestamp),
+        reason: hold.reason.as_str().to_owned(),
+        message: hold.message.clone(),
+        ..status
+    }
 }
 
 /// Says that an event has just been accepted.
@@ -73,6 +122,16 @@ pub fn accepted(
         durability: durability_to_proto(durability).into(),
         accept_time: Some(timestamp(accept_time)),
         ..Default::default()
+    }
+}
+
+/// The state that an outcome leaves its event in.
+pub fn state_of(kind: OutcomeKind) -> proto::State {
+    match kind {
+        OutcomeKind::Delivered => proto::State::Delivered,
+        OutcomeKind::DeadLettered => proto::State::DeadLettered,
+        OutcomeKind::Quarantined => proto::State::Quarantined,
+        OutcomeKind::Discarded => proto::State::Discarded,
     }
 }
 
@@ -154,3 +213,6 @@ pub fn durability_from_proto(durability: proto::Durability) -> Option<Durability
         proto::Durability::Replicated => Some(Durability::Replicated),
     }
 }
+
+#[cfg(test)]
+mod tests;

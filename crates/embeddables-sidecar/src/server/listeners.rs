@@ -17,12 +17,16 @@ const SOCKET_MODE: u32 = 0o660;
 pub struct Listeners {
     /// gRPC over TCP.
     pub grpc: Option<TcpListener>,
-    /// gRPC over a Unix socket, and its path.
-    pub grpc_unix: Option<(UnixListener, PathBuf)>,
+    /// gRPC over a Unix socket.
+    pub grpc_unix: Option<UnixListener>,
     /// The HTTP drop-in.
     pub http: Option<TcpListener>,
     /// Probes and metrics.
     pub ops: Option<TcpListener>,
+    /// gRPC for operators over TCP.
+    pub admin: Option<TcpListener>,
+    /// gRPC for operators over a Unix socket.
+    pub admin_unix: Option<UnixListener>,
 }
 
 /// Where the sidecar listens, with the ports that were given for port 0.
@@ -36,6 +40,19 @@ pub struct Addresses {
     pub http: Option<SocketAddr>,
     /// Probes and metrics.
     pub ops: Option<SocketAddr>,
+    /// gRPC for operators over TCP.
+    pub admin: Option<SocketAddr>,
+    /// gRPC for operators over a Unix socket.
+    pub admin_unix: Option<PathBuf>,
+}
+
+impl Addresses {
+    /// Paths of the Unix sockets.
+    pub fn sockets(&self) -> impl Iterator<Item = &Path> {
+        [&self.grpc_unix, &self.admin_unix]
+            .into_iter()
+            .filter_map(|path| path.as_deref())
+    }
 }
 
 /// Why an address could not be taken.
@@ -58,12 +75,11 @@ impl Listeners {
     pub async fn bind(listen: &ListenConfig) -> Result<Self, BindError> {
         Ok(Self {
             grpc: tcp("listen.grpc", &listen.grpc).await?,
-            grpc_unix: match &listen.grpc_unix {
-                None => None,
-                Some(path) => Some((unix(path).await?, path.to_path_buf())),
-            },
+            grpc_unix: unix("listen.grpc_unix", listen.grpc_unix.as_deref()).await?,
             http: tcp("listen.http", &listen.http).await?,
             ops: tcp("listen.ops", &listen.ops).await?,
+            admin: tcp("listen.admin", &listen.admin).await?,
+            admin_unix: unix("listen.admin_unix", listen.admin_unix.as_deref()).await?,
         })
     }
 
@@ -72,11 +88,17 @@ impl Listeners {
         let address = |listener: &Option<TcpListener>| {
             listener.as_ref().and_then(|listener| listener.local_addr().ok())
         };
+        let path = |listener: &Option<UnixListener>| {
+            let address = listener.as_ref()?.local_addr().ok()?;
+            address.as_pathname().map(Path::to_owned)
+        };
         Addresses {
             grpc: address(&self.grpc),
-            grpc_unix: self.grpc_unix.as_ref().map(|(_, path)| path.clone()),
+            grpc_unix: path(&self.grpc_unix),
             http: address(&self.http),
             ops: address(&self.ops),
+            admin: address(&self.admin),
+            admin_unix: path(&self.admin_unix),
         }
     }
 }
@@ -95,15 +117,18 @@ async fn tcp(key: &'static str, address: &ListenAddress) -> Result<Option<TcpLis
     }
 }
 
-async fn unix(path: &Path) -> Result<UnixListener, BindError> {
+async fn unix(key: &'static str, path: Option<&Path>) -> Result<Option<UnixListener>, BindError> {
+    let Some(path) = path else {
+        return Ok(None);
+    };
     let bound = async {
         remove_stale(path).await?;
         let listener = UnixListener::bind(path)?;
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(SOCKET_MODE))?;
         Ok(listener)
     };
-    bound.await.map_err(|source| BindError {
-        key: "listen.grpc_unix",
+    bound.await.map(Some).map_err(|source| BindError {
+        key,
         address: path.display().to_string(),
         source,
     })
@@ -140,10 +165,10 @@ mod tests {
     async fn the_socket_of_a_killed_process_is_replaced() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("grpc.sock");
-        drop(unix(&path).await.expect("first"));
+        drop(unix("key", Some(&path)).await.expect("first"));
         assert!(path.exists(), "a dropped listener leaves its file");
-        let listener = unix(&path).await.expect("replaced");
-        assert!(unix(&path).await.is_err(), "one that answers stays");
+        let listener = unix("key", Some(&path)).await.expect("replaced");
+        assert!(unix("key", Some(&path)).await.is_err(), "one that answers stays");
         drop(listener);
     }
 
@@ -152,7 +177,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("notes.txt");
         std::fs::write(&path, "keep me").unwrap();
-        assert!(unix(&path).await.is_err());
+        assert!(unix("key", Some(&path)).await.is_err());
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "keep me");
     }
 }

@@ -11,8 +11,12 @@ pub mod http_server;
 pub mod listeners;
 pub mod ops;
 
+mod key_files;
+mod lanes;
+mod running;
 mod start;
 mod store;
 
 pub use listeners::Addresses;
-pub use start::{Running, ShutdownReport, Sidecar, StartError};
+pub use running::{Running, ShutdownReport};
+pub use start::{Sidecar, StartError};

@@ -1,41 +1,28 @@
-//! From a checked configuration to a running sidecar, and back.
+//! From a checked configuration to a running sidecar.
 
-use std::collections::HashMap;
-use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
-use ::http::StatusCode;
-use embeddables_client::{Client, ClientConfig, Endpoint};
-use embeddables_core::{DoubleEncoding, ProjectId};
-use embeddables_queue::{Durability, OpenError, Store, UnixMillis};
+use embeddables_client::{Client, ClientConfig};
+use embeddables_core::{DoubleEncoding, Rules};
+use embeddables_queue::{Durability, OpenError, Store};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::registry::Registry;
-use tokio::sync::watch;
-use tokio::task::JoinSet;
-use tokio_util::sync::CancellationToken;
-use tonic_health::ServingStatus;
-use tonic_health::server::HealthReporter;
 
-use super::listeners::{Addresses, BindError, Listeners};
-use super::{grpc, http_server, ops};
+use super::lanes;
+use super::listeners::{BindError, Listeners};
+use super::ops;
+use super::running::Running;
+use crate::admin::AdminService;
 use crate::clock::{Clock, SystemClock};
-use crate::config::{AcceptedStatus, Loaded, Volume};
-use crate::deliver;
-use crate::dispatch::schedule::Schedule;
-use crate::dispatch::{Lane, LaneSettings, Pulse, Stop};
-use crate::enqueue::lane;
-use crate::ingest::events_service::{EventsService, ServiceInfo};
-use crate::ingest::http::{self, DropIn};
+use crate::config::{self, Config, Loaded};
+use crate::dispatch::board::Board;
 use crate::pipeline::{Pipeline, Rooms};
 use crate::settle::Feed;
 use crate::telemetry::books::BooksCollector;
+use crate::telemetry::lanes::LanesCollector;
 use crate::telemetry::metrics::{AttemptMetrics, IngestMetrics};
 use crate::validate::Validator;
-
-/// Time that abandoned lanes and listeners get to end.
-const END_GRACE: Duration = Duration::from_secs(5);
 
 /// Why the sidecar did not start. Nothing was accepted.
 #[derive(Debug, thiserror::Error)]
@@ -76,29 +63,6 @@ impl StartError {
 #[derive(Debug)]
 pub struct Sidecar;
 
-/// A sidecar that takes events.
-pub struct Running {
-    addresses: Addresses,
-    pipeline: Arc<Pipeline>,
-    store: Arc<dyn Store>,
-    health: HealthReporter,
-    lanes: JoinSet<usize>,
-    stop_lanes: watch::Sender<Stop>,
-    servers: JoinSet<()>,
-    stop_servers: CancellationToken,
-    drain_timeout: Duration,
-    volume: Volume,
-}
-
-/// What was left at the end.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct ShutdownReport {
-    /// Attempts that were cut: their leases are open on disk, so that the next start knows that their fate is unknown.
-    pub cut_attempts: usize,
-    /// Events still to be delivered, on disk.
-    pub events_left: u64,
-}
-
 impl Sidecar {
     /// Starts everything; returns once the sidecar is ready.
     ///
@@ -113,16 +77,18 @@ impl Sidecar {
         let store = super::store::open(&loaded, &mut registry)?;
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::start());
         let feed = Arc::new(Feed::default());
-        let endpoints = endpoints(&loaded);
+        let endpoints = lanes::endpoints(&loaded);
+        let (board, mut posts) = Board::new(loaded.projects.iter().map(|project| project.id.clone()));
 
         let pipeline = Arc::new(Pipeline::new(Rooms {
             store: Arc::clone(&store),
             validator: Validator::new(
                 loaded.default_project.clone(),
-                double_encoding(config.validation.double_encoding),
+                rules(config),
             ),
             clock: Arc::clone(&clock),
             feed: Arc::clone(&feed),
+            board: board.clone(),
             metrics: IngestMetrics::register(&mut registry),
             endpoints: endpoints.clone(),
             client: client.clone(),
@@ -138,186 +104,32 @@ impl Sidecar {
             "Events dropped between rooms: a bug where it is not zero",
             lost.clone(),
         );
-        let (stop_lanes, stop) = watch::channel(Stop::Run);
-        let mut lanes = JoinSet::new();
-        let mut pulses = Vec::new();
         if config.delivery.enabled {
-            for settings in lane_settings(&loaded, &endpoints, clock.steady(), &lost) {
-                pulses.push(settings.pulse.clone());
-                let deliver = deliver::stack(client.clone(), attempts.of_project(settings.name.as_str()));
-                let parts = (Arc::clone(&store), Arc::clone(&clock), Arc::clone(&feed));
-                let lane = Lane::new(settings, parts.0, deliver, parts.1, parts.2, rand::random());
-                lanes.spawn(lane.run(stop.clone()));
-            }
+            registry.register_collector(Box::new(LanesCollector::new(board)));
+        } else {
+            // Nobody may wait for an answer of a lane that does not run.
+            posts.clear();
         }
+        let shared = lanes::Shared {
+            store: Arc::clone(&store),
+            clock: Arc::clone(&clock),
+            feed,
+            client,
+            attempts,
+            lost,
+        };
+        let lanes = lanes::start(&loaded, &shared, &endpoints, posts);
         let ops = ops::Ops {
             pipeline: Arc::clone(&pipeline),
             registry: Arc::new(registry),
             books,
-            pulses,
+            pulses: lanes.pulses.clone(),
             clock,
         };
-        let mut running = Running {
-            addresses,
-            health: HealthReporter::new(),
-            pipeline,
-            store,
-            lanes,
-            stop_lanes,
-            servers: JoinSet::new(),
-            stop_servers: CancellationToken::new(),
-            drain_timeout: config.shutdown.drain_timeout,
-            volume: config.queue.volume,
-        };
-        running.serve(listeners, &loaded, ops).await?;
+        let admin = AdminService::new(Arc::clone(&pipeline), config.delivery.enabled);
+        let mut running = Running::new(addresses, pipeline, lanes, config);
+        running.serve(listeners, config, ops, admin).await?;
         Ok(running)
-    }
-}
-
-impl Running {
-    /// Where it listens.
-    pub fn addresses(&self) -> &Addresses {
-        &self.addresses
-    }
-
-    async fn serve(
-        &mut self,
-        listeners: Listeners,
-        loaded: &Loaded,
-        ops: ops::Ops,
-    ) -> Result<(), StartError> {
-        let config = &loaded.config;
-        let max_message_bytes = usize::try_from(config.grpc.max_message_size.as_u64()).unwrap_or(usize::MAX);
-        let service = EventsService::new(
-            Arc::clone(&self.pipeline),
-            ServiceInfo {
-                max_message_bytes,
-                max_batch_events: usize::try_from(config.grpc.max_batch_events.get()).unwrap_or(usize::MAX),
-                dedupe_window: config.queue.dedupe_window,
-                volume_ephemeral: config.queue.volume == Volume::Ephemeral,
-            },
-        );
-        let (routes, health) = grpc::routes(service, max_message_bytes)?;
-        health.set_service_status("", ServingStatus::Serving).await;
-        health
-            .set_service_status(EVENTS_SERVICE, ServingStatus::Serving)
-            .await;
-        self.health = health;
-        let drop_in = DropIn {
-            pipeline: Arc::clone(&self.pipeline),
-            accepted_status: accepted_status(config.http.accepted_status),
-            max_body_bytes: max_message_bytes,
-        };
-        if let Some(listener) = listeners.grpc {
-            let served = grpc::serve(
-                listener,
-                routes.clone(),
-                Arc::clone(&self.pipeline),
-                self.stop_servers.clone(),
-            );
-            self.spawn("grpc", served);
-        }
-        if let Some((listener, _)) = listeners.grpc_unix {
-            let served = grpc::serve(
-                listener,
-                routes,
-                Arc::clone(&self.pipeline),
-                self.stop_servers.clone(),
-            );
-            self.spawn("grpc_unix", served);
-        }
-        if let Some(listener) = listeners.http {
-            self.spawn(
-                "http",
-                http_server::serve(listener, http::router(drop_in), self.stop_servers.clone()),
-            );
-        }
-        if let Some(listener) = listeners.ops {
-            self.spawn(
-                "ops",
-                http_server::serve(listener, ops::router(ops), self.stop_servers.clone()),
-            );
-        }
-        Ok(())
-    }
-
-    fn spawn<E>(&mut self, name: &'static str, served: impl Future<Output = Result<(), E>> + Send + 'static)
-    where
-        E: std::error::Error + 'static,
-    {
-        self.servers.spawn(async move {
-            if let Err(error) = served.await {
-                tracing::error!(
-                    listener = name,
-                    error = &error as &dyn std::error::Error,
-                    "a listener ended"
-                );
-            }
-        });
-    }
-
-    /// Ends in order: refuses new events, lets deliveries in flight finish within `shutdown.drain_timeout`, syncs and closes
-    /// the store. On an ephemeral volume it goes on delivering for that time.
-    pub async fn shutdown(mut self) -> ShutdownReport {
-        self.pipeline.start_draining();
-        self.health
-            .set_service_status("", ServingStatus::NotServing)
-            .await;
-        self.health
-            .set_service_status(EVENTS_SERVICE, ServingStatus::NotServing)
-            .await;
-        let stop = if self.volume == Volume::Ephemeral {
-            Stop::Drain
-        } else {
-            Stop::Finish
-        };
-        self.stop_lanes.send_replace(stop);
-        let mut cut_attempts = 0;
-        if tokio::time::timeout(self.drain_timeout, join(&mut self.lanes, &mut cut_attempts))
-            .await
-            .is_err()
-        {
-            self.stop_lanes.send_replace(Stop::Abandon);
-            if tokio::time::timeout(END_GRACE, join(&mut self.lanes, &mut cut_attempts))
-                .await
-                .is_err()
-            {
-                tracing::error!("a lane did not end: its leases stay open on disk");
-            }
-        }
-        self.store.close().await;
-        let books = self.store.books();
-        let events_left = books
-            .lanes
-            .iter()
-            .map(|(_, lane)| lane.ready + lane.waiting)
-            .sum();
-        self.stop_servers.cancel();
-        let servers = async { while self.servers.join_next().await.is_some() {} };
-        if tokio::time::timeout(END_GRACE, servers).await.is_err() {
-            tracing::debug!("connections still open were cut");
-        }
-        if let Some(path) = &self.addresses.grpc_unix
-            && let Err(error) = std::fs::remove_file(path)
-        {
-            tracing::debug!(%error, "the Unix socket could not be removed");
-        }
-        ShutdownReport {
-            cut_attempts,
-            events_left,
-        }
-    }
-}
-
-/// Full name of the gRPC service, for health checks.
-const EVENTS_SERVICE: &str = "embeddables.events.v1.EventsService";
-
-async fn join(lanes: &mut JoinSet<usize>, cut_attempts: &mut usize) {
-    while let Some(ended) = lanes.join_next().await {
-        match ended {
-            Ok(cut) => *cut_attempts += cut,
-            Err(error) => tracing::error!(%error, "a lane failed"),
-        }
     }
 }
 
@@ -348,62 +160,15 @@ fn client(loaded: &Loaded) -> Result<Client, StartError> {
     })?)
 }
 
-fn endpoints(loaded: &Loaded) -> HashMap<ProjectId, Arc<Endpoint>> {
-    let endpoint = |project: &crate::config::ProjectSettings| {
-        Arc::new(Endpoint::new(
-            project.base_url.clone(),
-            project.id.clone(),
-            project.api_key.clone(),
-        ))
-    };
-    loaded
-        .projects
-        .iter()
-        .map(|project| (project.id.clone(), endpoint(project)))
-        .collect()
-}
-
-fn lane_settings(
-    loaded: &Loaded,
-    endpoints: &HashMap<ProjectId, Arc<Endpoint>>,
-    now: UnixMillis,
-    lost: &Counter,
-) -> Vec<LaneSettings> {
-    let delivery = &loaded.config.delivery;
-    let schedule = Arc::new(Schedule {
-        retry_min: delivery.retry_min,
-        retry_max: delivery.retry_max,
-        max_age: delivery.max_age,
-        entry_schedule: delivery.entry_schedule.clone(),
-    });
-    loaded
-        .projects
-        .iter()
-        .filter_map(|project| {
-            Some(LaneSettings {
-                name: lane(&project.id),
-                endpoint: Arc::clone(endpoints.get(&project.id)?),
-                max_in_flight: NonZeroUsize::try_from(project.max_in_flight).ok()?,
-                schedule: Arc::clone(&schedule),
-                pulse: Pulse::new(now),
-                lost: lost.clone(),
-            })
-        })
-        .collect()
-}
-
-fn accepted_status(status: AcceptedStatus) -> StatusCode {
-    match status {
-        AcceptedStatus::Ok => StatusCode::OK,
-        AcceptedStatus::Accepted => StatusCode::ACCEPTED,
-    }
-}
-
-fn double_encoding(rule: crate::config::DoubleEncoding) -> DoubleEncoding {
-    match rule {
-        crate::config::DoubleEncoding::Refuse => DoubleEncoding::Refuse,
-        crate::config::DoubleEncoding::Unwrap => DoubleEncoding::Unwrap,
-        crate::config::DoubleEncoding::Allow => DoubleEncoding::Allow,
+/// What is checked of events, and what is stamped into them.
+fn rules(config: &Config) -> Rules {
+    Rules {
+        double_encoding: match config.validation.double_encoding {
+            config::DoubleEncoding::Refuse => DoubleEncoding::Refuse,
+            config::DoubleEncoding::Unwrap => DoubleEncoding::Unwrap,
+            config::DoubleEncoding::Allow => DoubleEncoding::Allow,
+        },
+        stamp_event_id: config.delivery.stamp_event_id.clone(),
     }
 }
 

@@ -29,6 +29,8 @@ pub(super) fn open(loaded: &Loaded, registry: &mut Registry) -> Result<Arc<dyn S
 fn memory(queue: &QueueConfig, lanes: Vec<LaneName>) -> MemoryConfig {
     MemoryConfig {
         max_bytes: queue.max_bytes.as_u64(),
+        lane_share_bytes: lane_share_bytes(queue, lanes.len()),
+        dead_letter_share_bytes: share_of(queue, queue.dead_letter_share_percent),
         dedupe_window: queue.dedupe_window,
         dedupe_ids: queue.dedupe_ids.into(),
         ..MemoryConfig::new(lanes)
@@ -39,6 +41,8 @@ fn sqlite(queue: &QueueConfig, lanes: Vec<LaneName>, registry: &mut Registry) ->
     let metrics = QueueMetrics::register(registry);
     SqliteConfig {
         max_bytes: queue.max_bytes.as_u64(),
+        lane_share_bytes: lane_share_bytes(queue, lanes.len()),
+        dead_letter_share_bytes: share_of(queue, queue.dead_letter_share_percent),
         max_batch: NonZeroUsize::try_from(queue.max_batch).unwrap_or(NonZeroUsize::MIN),
         linger: queue.linger,
         dedupe_window: queue.dedupe_window,
@@ -49,6 +53,20 @@ fn sqlite(queue: &QueueConfig, lanes: Vec<LaneName>, registry: &mut Registry) ->
         })),
         ..SqliteConfig::new(&queue.dir, lanes)
     }
+}
+
+/// Most bytes of one project: all where there is no other.
+fn lane_share_bytes(queue: &QueueConfig, lane_count: usize) -> u64 {
+    match lane_count {
+        0 | 1 => queue.max_bytes.as_u64(),
+        _ => share_of(queue, queue.project_share_percent),
+    }
+}
+
+fn share_of(queue: &QueueConfig, percent: u8) -> u64 {
+    // Divided first: the product might not fit.
+    let max_bytes = queue.max_bytes.as_u64();
+    max_bytes / 100 * u64::from(percent) + max_bytes % 100 * u64::from(percent) / 100
 }
 
 /// Tells the operator what an opened store says of the past.
@@ -90,5 +108,28 @@ impl From<crate::config::Durability> for embeddables_queue::Durability {
             crate::config::Durability::Buffered => Self::Buffered,
             crate::config::Durability::Fsynced => Self::Fsynced,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytesize::ByteSize;
+
+    use super::*;
+
+    #[test]
+    fn shares_are_parts_of_the_whole_and_a_lonely_project_has_all() {
+        let queue = QueueConfig {
+            max_bytes: ByteSize::b(1_050),
+            ..QueueConfig::default()
+        };
+        assert_eq!(lane_share_bytes(&queue, 1), 1_050);
+        assert_eq!(lane_share_bytes(&queue, 2), 525);
+        assert_eq!(share_of(&queue, 25), 262);
+        let huge = QueueConfig {
+            max_bytes: ByteSize::b(u64::MAX),
+            ..QueueConfig::default()
+        };
+        assert_eq!(share_of(&huge, 100), u64::MAX);
     }
 }

@@ -415,7 +415,7 @@ mod tests {
             ambiguity: Ambiguity::DeadLetter,
             ..policy()
         };
-        let mut decided = |attempt: &Attempt| {
+        let decided = |attempt: &Attempt| {
             let mut random = SmallRng::seed_from_u64(7);
             decide(attempt, facts(0), &mut Progress::default(), &policy, &mut random).disposition
         };

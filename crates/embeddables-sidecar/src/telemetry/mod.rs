@@ -1,6 +1,7 @@
 //! Logs and metrics. Neither ever holds a key, an identifier or a property.
 
 pub mod books;
+pub mod lanes;
 pub mod metrics;
 
 use std::io::{IsTerminal as _, stderr};

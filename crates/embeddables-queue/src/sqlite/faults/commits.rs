@@ -6,11 +6,11 @@ use std::sync::atomic::{AtomicI32, AtomicUsize, Ordering};
 use rusqlite::{Connection, ffi};
 
 use super::{
-    append, check_balance, claim, claimed_ids, delivered, lane, open_store, open_with, paths, settlement,
-    try_append,
+    append, check_balance, claim, claim_of, claimed_ids, delivered, lane, open_store, open_with, paths,
+    settlement, try_append,
 };
 use crate::sqlite::commit::CommitHook;
-use crate::{AppendError, ClaimError, Ledger as _, Queue as _, SettleError, UnixMillis};
+use crate::{AppendError, ClaimError, Ledger as _, Queue as _, SettleError};
 
 /// Makes the next commits fail with a code; 0 lets them pass.
 #[derive(Clone, Default)]
@@ -100,9 +100,7 @@ async fn leases_outlive_a_failed_settlement_which_can_be_repeated() {
     let settle = || queue.settle(vec![settlement(&claimed.leases[0], delivered())]);
     switch.fail_with(ffi::SQLITE_IOERR_FSYNC);
     assert!(matches!(settle().await, Err(SettleError::Write(_))));
-    let failed = queue
-        .claim(&lane(), std::num::NonZeroUsize::MIN, UnixMillis(1))
-        .await;
+    let failed = queue.claim(claim_of(1, 1)).await;
     assert!(
         matches!(failed, Err(ClaimError::Write(_))),
         "nothing is leased that could not be marked"

@@ -29,7 +29,7 @@ async fn a_newer_major_is_refused_and_nothing_is_written() {
     let OpenError::Newer { found, supported, .. } = error else {
         panic!("{error:?}")
     };
-    assert_eq!((&*found, &*supported), ("2.3", "1.0"));
+    assert_eq!((&*found, &*supported), ("2.3", "1.1"));
     assert_eq!(files(dir.path()), before);
 }
 
@@ -53,7 +53,7 @@ async fn a_flipped_format_number_is_repaired() {
         store.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)").unwrap();
         drop(store);
         let (queue, report) = open_store(dir.path());
-        assert_eq!(report.format, "1.0", "{change}");
+        assert_eq!(report.format, "1.1", "{change}");
         assert!(report.salvaged.is_none());
         queue.close().await;
         let found = crate::sqlite::format::peek(&paths(dir.path()).db());

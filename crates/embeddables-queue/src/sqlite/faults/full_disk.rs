@@ -3,8 +3,8 @@
 use std::path::Path;
 use std::process::Command;
 
-use super::{check_balance, claim, lane, open_store, settlement};
-use crate::{Append, AppendError, Durability, NewRecord, Queue as _, UnixMillis};
+use super::{check_balance, claim, open_store, settlement};
+use crate::{Append, AppendError, Durability, NewRecord, Queue as _};
 
 /// A mounted file system of 4 MiB; `None` without the right to mount.
 struct SmallDisk(tempfile::TempDir);
@@ -123,10 +123,7 @@ async fn on_a_full_disk_deliveries_go_on_and_make_room() {
     drop(queue);
     let (queue, report) = open_store(disk.path());
     assert!(report.salvaged.is_none() && report.possible_loss.is_none());
-    let claimed = queue
-        .claim(&lane(), std::num::NonZeroUsize::MIN, UnixMillis(1))
-        .await
-        .unwrap();
+    let claimed = claim(&queue, 1, 1).await;
     assert!(claimed.leases.is_empty());
     check_balance(&queue);
 }

@@ -15,8 +15,8 @@ use bytes::Bytes;
 use crate::sqlite::volume::Paths;
 use crate::sqlite::{OpenReport, SqliteConfig, SqliteQueue, open};
 use crate::{
-    Append, AppendError, Appended, Claimed, Disposition, LaneName, Lease, Ledger as _, NewRecord, OpenError,
-    Queue as _, Refused, Settlement, UnixMillis,
+    Append, AppendError, Appended, Claim, Claimed, Disposition, Gate, LaneName, Lease, Ledger as _,
+    NewRecord, OpenError, Queue as _, Refused, Settlement, UnixMillis,
 };
 
 fn lane() -> LaneName {
@@ -58,6 +58,7 @@ fn record(id: &str) -> NewRecord {
         fingerprint: [1; 16],
         order_key: [2; 16],
         accept_time: UnixMillis(5),
+        deadline: None,
         payload: payload(id),
     }
 }
@@ -81,15 +82,18 @@ async fn append(queue: &SqliteQueue, ids: &[&str]) {
     assert!(try_append(queue, ids).await.unwrap().iter().all(Result::is_ok));
 }
 
+fn claim_of(max: usize, now: i64) -> Claim {
+    Claim {
+        lane: lane(),
+        max: std::num::NonZeroUsize::new(max).unwrap(),
+        max_waiting: max,
+        live_percent: 0,
+        now: UnixMillis(now),
+    }
+}
+
 async fn claim(queue: &SqliteQueue, max: usize, now: i64) -> Claimed {
-    queue
-        .claim(
-            &lane(),
-            std::num::NonZeroUsize::new(max).unwrap(),
-            UnixMillis(now),
-        )
-        .await
-        .unwrap()
+    queue.claim(claim_of(max, now)).await.unwrap()
 }
 
 async fn claimed_ids(queue: &SqliteQueue) -> Vec<String> {
@@ -106,6 +110,7 @@ fn settlement(lease: &Lease, disposition: Disposition) -> Settlement {
         sequence: lease.sequence,
         claim: lease.claim,
         disposition,
+        gate: Gate::Pass,
     }
 }
 

@@ -286,6 +286,28 @@ fn what_contradicts_or_is_out_of_range_is_named_by_its_full_key() {
         ("[queue]\nbackend = \"sqlit\"", "`queue.backend`"),
         ("[delivery]\nretry_min = \"10m\"", "`delivery.retry_min`"),
         ("[delivery]\nentry_schedule = []", "`delivery.entry_schedule`"),
+        ("[delivery]\nprobe_min = \"10m\"", "`delivery.probe_min`"),
+        ("[delivery]\nlinger = \"2s\"", "`delivery.linger`"),
+        ("[delivery]\nrate = \"0/s\"", "`delivery.rate`"),
+        ("[delivery]\nrate = 5", "`delivery.rate`"),
+        ("[delivery]\nlive_percent = 101", "`delivery.live_percent`"),
+        ("[delivery]\nambiguity = \"drop\"", "`delivery.ambiguity`"),
+        ("[delivery]\nstamp_event_id = \"\"", "`delivery.stamp_event_id`"),
+        (
+            "[queue]\nproject_share_percent = 0",
+            "`queue.project_share_percent`",
+        ),
+        (
+            "[queue]\ndead_letter_share_percent = 0",
+            "`queue.dead_letter_share_percent`",
+        ),
+        ("[listen]\nadmin = \"0.0.0.0:8474\"", "`listen.admin`"),
+        ("[listen]\nadmin = \"127.0.0.1:8473\"", "`listen.ops`"),
+        (
+            "[listen]\ngrpc_unix = \"/run/s\"\nadmin_unix = \"/run/s\"",
+            "`listen.admin_unix`",
+        ),
+        ("[projects.pr_1]\norder = \"time\"", "`projects.pr_1.order`"),
         (
             "[delivery]\nattempt_timeout = \"0s\"",
             "`delivery.attempt_timeout`",

@@ -209,3 +209,39 @@ fn a_command_with_its_own_project_looks_at_no_key() {
     );
     assert!(loaded.projects.is_empty() && loaded.default_project.is_none());
 }
+
+#[test]
+fn a_project_has_its_own_rate_ambiguity_and_order_or_those_of_all() {
+    let setup = Setup::new();
+    let key = setup.path("key").display().to_string();
+    let file = format!(
+        "[delivery]\nrate = \"200/s\"\norder = \"identifier\"\n\
+         [projects.pr_1]\napi_key_file = \"{key}\"\n\
+         [projects.pr_2]\napi_key_file = \"{key}\"\nrate = \"30/m\"\nambiguity = \"dead_letter\"\norder = \"none\""
+    );
+    let loaded = setup.load(&file, &[]).expect("loads");
+    let [one, two] = loaded.projects.as_slice() else {
+        panic!("two projects");
+    };
+    let rate = |project: &ProjectSettings| project.rate.map(|rate| rate.to_string());
+    assert_eq!(rate(one).as_deref(), Some("200/s"));
+    assert_eq!((one.ambiguity, one.order), (Ambiguity::Retry, Order::Identifier));
+    assert_eq!(rate(two).as_deref(), Some("30/m"));
+    assert_eq!((two.ambiguity, two.order), (Ambiguity::DeadLetter, Order::None));
+    let live = |project: &ProjectSettings| project.live_percent(&loaded.config.delivery);
+    assert_eq!(
+        (live(one), live(two)),
+        (0, 20),
+        "what is newer never goes first in order"
+    );
+
+    let report = report_toml(&loaded);
+    for line in [
+        "rate = \"200/s\"  # as `delivery.rate`",
+        "rate = \"30/m\"  # file ",
+        "order = \"identifier\"  # as `delivery.order`",
+    ] {
+        assert!(report.contains(line), "no {line} in {report}");
+    }
+    assert_eq!(report_json(&loaded)["projects"][1]["ambiguity"], "dead_letter");
+}

@@ -95,7 +95,10 @@ mod tests {
     #[track_caller]
     fn check(text: &str, events: u32, period_secs: u64, written: &str) {
         let rate: Rate = text.parse().unwrap_or_else(|error| panic!("{error}"));
-        assert_eq!((rate.events().get(), rate.period().as_secs()), (events, period_secs));
+        assert_eq!(
+            (rate.events().get(), rate.period().as_secs()),
+            (events, period_secs)
+        );
         assert_eq!(rate.to_string(), written);
         assert_eq!(written.parse(), Ok(rate), "{written} round trip");
     }
@@ -118,7 +121,18 @@ mod tests {
 
     #[test]
     fn what_is_no_rate_is_refused_with_an_example() {
-        for text in ["", "200", "200/", "/s", "0/s", "-1/s", "1.5/s", "200/d", "200/second", "1000001/s"] {
+        for text in [
+            "",
+            "200",
+            "200/",
+            "/s",
+            "0/s",
+            "-1/s",
+            "1.5/s",
+            "200/d",
+            "200/second",
+            "1000001/s",
+        ] {
             let error = text.parse::<Rate>().unwrap_err();
             assert!(error.contains("\"200/s\""), "{text}: {error}");
         }

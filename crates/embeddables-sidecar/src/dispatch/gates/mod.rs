@@ -38,9 +38,9 @@ use self::pace::Pace;
 use self::pause::Pause;
 use self::rate::Rate;
 use super::board::{Condition, HoldReason};
+use crate::config;
 
 pub use self::hold::ProbeIntervals;
-pub use self::rate::RateLimit;
 pub(super) use self::hold::Held;
 
 /// What the gates of a lane are set to.
@@ -49,7 +49,7 @@ pub struct GateSettings {
     /// Most attempts under way at once.
     pub max_in_flight: NonZeroUsize,
     /// Configured rate.
-    pub rate: Option<RateLimit>,
+    pub rate: Option<config::Rate>,
     /// Time between the probes of a held lane.
     pub probes: ProbeIntervals,
     /// Whether an ambiguous attempt opens the breaker at once: where such events become dead letters.

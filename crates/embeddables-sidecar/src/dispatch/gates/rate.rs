@@ -3,20 +3,14 @@
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use governor::clock::{Clock, Reference as _};
+use governor::clock::Clock;
+use governor::middleware::NoOpMiddleware;
 use governor::nanos::Nanos;
 use governor::state::{InMemoryState, NotKeyed};
 use governor::{Quota, RateLimiter};
 use tokio::time::Instant;
 
-/// Requests in a time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct RateLimit {
-    /// How many requests.
-    pub requests: NonZeroU32,
-    /// In what time.
-    pub per: Duration,
-}
+use crate::config;
 
 /// Tokio's clock as `governor` reads it.
 #[derive(Clone, Copy, Debug)]
@@ -33,14 +27,14 @@ impl Clock for Ticks {
 /// The rate of one lane. Tokens that were taken and not used are kept for the next call.
 #[derive(Debug)]
 pub(super) struct Rate {
-    limiter: Option<RateLimiter<NotKeyed, InMemoryState, Ticks>>,
+    limiter: Option<RateLimiter<NotKeyed, InMemoryState, Ticks, NoOpMiddleware<Nanos>>>,
     clock: Ticks,
     in_hand: usize,
     next: Option<Instant>,
 }
 
 impl Rate {
-    pub(super) fn new(limit: Option<RateLimit>, now: Instant) -> Self {
+    pub(super) fn new(limit: Option<config::Rate>, now: Instant) -> Self {
         let clock = Ticks(now);
         Self {
             limiter: limit.map(|limit| RateLimiter::direct_with_clock(quota(limit), clock)),
@@ -80,12 +74,12 @@ impl Rate {
 }
 
 /// A tenth of a second's worth may come at once, so that few wake-ups are needed.
-fn quota(limit: RateLimit) -> Quota {
-    let interval = (limit.per / limit.requests.get()).max(Duration::from_nanos(1));
+fn quota(limit: config::Rate) -> Quota {
+    let interval = limit.interval();
     let tenth = Duration::from_millis(100).as_nanos() / interval.as_nanos().max(1);
     let burst = u32::try_from(tenth).unwrap_or(u32::MAX);
     let burst = NonZeroU32::new(burst).unwrap_or(NonZeroU32::MIN);
-    #[expect(clippy::expect_used, reason = "the interval is at least a nanosecond")]
+    #[expect(clippy::expect_used, reason = "the interval is at least a microsecond")]
     let quota = Quota::with_period(interval).expect("an interval above zero");
     quota.allow_burst(burst)
 }
@@ -94,43 +88,41 @@ fn quota(limit: RateLimit) -> Quota {
 mod tests {
     use super::*;
 
-    async fn begun_in(limit: RateLimit, time: Duration) -> usize {
+    fn rate(text: &str) -> config::Rate {
+        text.parse().expect("a rate")
+    }
+
+    async fn begun_in(limit: config::Rate, time: Duration) -> u32 {
         let begin = Instant::now();
         let mut rate = Rate::new(Some(limit), begin);
         let mut begun = 0;
         while begin.elapsed() < time {
-            for _ in 0..rate.available(64) {
-                rate.spend();
-                begun += 1;
+            match rate.available(64) {
+                0 => tokio::time::sleep_until(rate.next().expect("it has run dry")).await,
+                _ => {
+                    rate.spend();
+                    begun += 1;
+                }
             }
-            tokio::time::sleep_until(rate.next().expect("it runs dry")).await;
         }
         begun
     }
 
     #[tokio::test(start_paused = true)]
     async fn no_more_requests_begin_than_the_rate_and_a_tenth_of_a_second_allow() {
-        for (requests, per) in [(50, 1), (600, 60), (3, 1), (5_000, 1)] {
-            let limit = RateLimit {
-                requests: NonZeroU32::new(requests).expect("not zero"),
-                per: Duration::from_secs(per),
-            };
-            let begun = begun_in(limit, Duration::from_secs(60)).await;
-            let expected = 60 * u64::from(requests) / per;
-            let burst = (expected / 600).max(1);
-            let begun = begun as u64;
-            assert!(begun >= expected - 1 && begun <= expected + burst + 1, "{begun} of {expected}");
+        for (text, a_minute) in [("50/s", 3_000), ("600/m", 600), ("3/s", 180), ("5000/s", 300_000)] {
+            let begun = begun_in(rate(text), Duration::from_secs(60)).await;
+            let burst = (a_minute / 600).max(1);
+            assert!(
+                begun >= a_minute - 1 && begun <= a_minute + burst + 1,
+                "{text}: {begun} of {a_minute}"
+            );
         }
     }
 
     #[test]
     fn tokens_in_hand_are_not_lost() {
-        let now = Instant::now();
-        let limit = RateLimit {
-            requests: NonZeroU32::new(10).expect("not zero"),
-            per: Duration::from_secs(1),
-        };
-        let mut rate = Rate::new(Some(limit), now);
+        let mut rate = Rate::new(Some(rate("10/s")), Instant::now());
         assert_eq!(rate.available(5), 1);
         assert_eq!(rate.available(5), 1, "it was not spent");
         rate.spend();

@@ -184,10 +184,7 @@ fn where_nothing_may_go_twice_the_first_unknown_fate_opens_the_breaker() {
 #[test]
 fn the_configured_rate_is_kept_however_much_upstream_serves() {
     let mut world = World::new(|settings| {
-        settings.rate = Some(RateLimit {
-            requests: std::num::NonZeroU32::new(10).expect("not zero"),
-            per: Duration::from_secs(1),
-        });
+        settings.rate = Some("10/s".parse().expect("a rate"));
     });
     assert_eq!(world.max(), 1);
     world.attempt(&delivered());

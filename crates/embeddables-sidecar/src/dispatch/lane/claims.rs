@@ -96,7 +96,7 @@ impl Lane {
     /// Claims records whose `deliver_before` has passed, whatever the gates say: they are not to be sent.
     pub(super) fn start_expiring(&mut self, now: Instant) {
         let due = self.expire_at.is_some_and(|at| at <= now);
-        if self.expiring.is_some() || !due || self.stopping >= Stop::Finish || self.health.is_bad() {
+        if self.expiring.is_some() || !due || self.stopping >= Stop::Finish || now < self.health.ready_at() {
             return;
         }
         let (store, lane, wall) = (

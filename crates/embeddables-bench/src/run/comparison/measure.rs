@@ -1,20 +1,22 @@
 //! One measurement: a fresh server, one load, what both of them used, and the drain where events are delivered.
 
-use std::process::Stdio;
 use std::time::Duration;
 
-use anyhow::{Context as _, ensure};
 use serde::Serialize;
-use tokio::process::Command;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep};
 
 use super::scenario::Scenario;
-use super::servers::{Mock, Places, Server, Side};
-use crate::load::{GRACE, LoadReport};
+use super::servers::{Server, Side};
+use crate::load::LoadReport;
 use crate::proc_fs::{Memory, cpu_seconds, memory};
+use crate::run::generator::Load;
+use crate::run::mock::Mock;
+use crate::run::places::Places;
 
 /// How often a drain is looked at.
 const DRAIN_POLL: Duration = Duration::from_millis(50);
+/// Events that the sidecar itself counts as delivered.
+const SETTLED: &str = "embeddables_settle_delivered_events_total";
 /// How long the last outcomes may take to be written once upstream has every event.
 const SETTLE_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -122,48 +124,22 @@ pub(crate) async fn measure(
     })
 }
 
-/// Runs the load generator as a process of its own and reads its report.
+/// Gives the scenario's load to a server.
 async fn load(
     server: &Server,
     scenario: &Scenario,
     places: &Places,
     seconds: f64,
 ) -> anyhow::Result<LoadReport> {
-    let mut command = Command::new(&places.bench);
-    command
-        .arg("load")
-        .args(["--address", &server.address.to_string()]);
-    command.args(["--callers", &scenario.callers.to_string()]);
-    command.args(["--connections", &scenario.connections.to_string()]);
-    command.args(["--seconds", &seconds.to_string()]);
-    if let Some(batch) = scenario.batch {
-        command.args(["--batch", &batch.to_string()]);
-    }
-    let max_calls = if server.mock.is_some() {
-        scenario.max_calls(seconds)
-    } else {
-        None
+    let load = Load {
+        callers: scenario.callers,
+        connections: scenario.connections,
+        batch: scenario.batch,
+        seconds,
+        calls: scenario.max_calls(seconds).filter(|_| server.mock.is_some()),
+        ..Load::default()
     };
-    if let Some(count) = max_calls {
-        command.args(["--count", &count.to_string()]);
-    }
-    command
-        .stdin(Stdio::null())
-        .stderr(Stdio::inherit())
-        .kill_on_drop(true);
-    let longest = Duration::from_secs_f64(seconds) + 3 * GRACE;
-    let output = timeout(longest, command.output())
-        .await
-        .context("the load generator does not end")??;
-    // It also fails where answers were errors; then its report says so.
-    let report = String::from_utf8(output.stdout)?;
-    ensure!(
-        !report.is_empty(),
-        "the load generator ended with {} and no report",
-        output.status
-    );
-    serde_json::from_str(&report)
-        .with_context(|| format!("the load generator's report cannot be read: {report}"))
+    load.run(places, &server.address).await
 }
 
 /// Waits until upstream has every event and the sidecar knows.
@@ -182,10 +158,10 @@ async fn until_delivered(
         counts = mock.counts().await?;
     }
     let drained_at = Instant::now();
-    let mut is_settled = server.settled().await? >= accepted as f64;
+    let mut is_settled = server.child.metric(SETTLED).await? >= accepted as f64;
     while counts.created >= accepted && !is_settled && drained_at.elapsed() < SETTLE_TIMEOUT {
         sleep(DRAIN_POLL).await;
-        is_settled = server.settled().await? >= accepted as f64;
+        is_settled = server.child.metric(SETTLED).await? >= accepted as f64;
     }
     Ok(WholeWay {
         delivered: counts.created,

@@ -90,46 +90,9 @@ impl Scenario {
     }
 }
 
-/// Takes a name that picks something.
-pub(crate) fn known_name(name: &str) -> Result<String, String> {
-    if chosen(name).is_empty() {
-        let names = SCENARIOS.map(|scenario| scenario.name).join(", ");
-        return Err(format!(
-            "there are: all, {names}, and what several of them begin with"
-        ));
-    }
-    Ok(name.to_owned())
-}
-
-/// The scenarios that a name picks: one, those whose names begin with it, or `all`.
-pub(crate) fn chosen(name: &str) -> Vec<Scenario> {
-    if let Some(exact) = SCENARIOS.iter().find(|scenario| scenario.name == name) {
-        return vec![*exact];
-    }
-    let is_chosen =
-        |scenario: &Scenario| name == "all" || !name.is_empty() && scenario.name.starts_with(name);
-    SCENARIOS.into_iter().filter(is_chosen).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[track_caller]
-    fn check(name: &str, expected: usize) {
-        assert_eq!(chosen(name).len(), expected, "{name}");
-    }
-
-    #[test]
-    fn a_name_picks_one_or_a_family_or_all() {
-        check("all", SCENARIOS.len());
-        check("accept", 4);
-        check("whole-way", 3);
-        check("whole-way-unary-1", 1);
-        check("accept-unary-64", 1);
-        check("nothing", 0);
-        check("", 0);
-    }
 
     #[test]
     fn only_delivered_batches_are_bounded_by_count() {

@@ -7,7 +7,7 @@ use crate::clock::{RunningClock, whole_millis};
 
 /// Tells for how long the store has been open, over all restarts, in milliseconds.
 #[derive(Debug)]
-pub(super) struct RunningTime {
+pub(crate) struct RunningTime {
     before: AtomicU64,
     opened_at: u64,
     clock: Arc<dyn RunningClock>,
@@ -15,7 +15,7 @@ pub(super) struct RunningTime {
 
 impl RunningTime {
     /// Continues from what was persisted.
-    pub(super) fn resume(before_millis: u64, clock: Arc<dyn RunningClock>) -> Self {
+    pub(crate) fn resume(before_millis: u64, clock: Arc<dyn RunningClock>) -> Self {
         let opened_at = whole_millis(clock.elapsed());
         Self {
             before: AtomicU64::new(before_millis),
@@ -25,7 +25,7 @@ impl RunningTime {
     }
 
     /// Milliseconds now.
-    pub(super) fn now(&self) -> u64 {
+    pub(crate) fn now(&self) -> u64 {
         let since = whole_millis(self.clock.elapsed()).saturating_sub(self.opened_at);
         self.before.load(Ordering::Relaxed).saturating_add(since)
     }

@@ -1,0 +1,111 @@
+//! The pretended upstream: a process that counts requests and keeps none.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use anyhow::Context as _;
+use hyper::Method;
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::places::Places;
+use crate::child::Child;
+use crate::http_control::request;
+
+/// A mock of the events API.
+#[derive(Debug)]
+pub(crate) struct Mock {
+    /// Its process.
+    pub(crate) child: Child,
+    /// Where it listens.
+    pub(crate) address: String,
+}
+
+/// What the mock has seen.
+#[derive(Clone, Debug, Default, Deserialize)]
+pub(crate) struct MockCounts {
+    /// Requests of any outcome.
+    pub(crate) requests: u64,
+    /// Events created.
+    pub(crate) created: u64,
+    /// The most requests that were being answered at once.
+    pub(crate) max_in_flight: u64,
+    /// Requests answered, by status.
+    pub(crate) by_status: BTreeMap<u16, u64>,
+    /// Requests by project.
+    pub(crate) by_project: BTreeMap<String, ProjectCounts>,
+}
+
+/// What the mock has seen of one project.
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+pub(crate) struct ProjectCounts {
+    /// Requests of any outcome.
+    pub(crate) requests: u64,
+    /// Events created.
+    pub(crate) created: u64,
+}
+
+impl Mock {
+    /// Starts one with the given settings on top of those of every run.
+    pub(crate) async fn start(places: &Places, work: &Path, settings: Value) -> anyhow::Result<Self> {
+        let child = Child::start("mock", &places.mock, &["--listen", "127.0.0.1:0"], &[], work).await?;
+        let address = child
+            .ready
+            .mock
+            .clone()
+            .context("the mock does not say where it listens")?;
+        let mock = Self { child, address };
+        mock.configure(settings).await?;
+        Ok(mock)
+    }
+
+    /// Replaces its settings. Every user exists and no request is kept.
+    async fn configure(&self, mut settings: Value) -> anyhow::Result<()> {
+        settings["any_entry"] = true.into();
+        settings["record_requests"] = false.into();
+        let config = settings.to_string();
+        request(Method::PUT, &self.address, "/_mock/config", &config).await?;
+        Ok(())
+    }
+
+    /// Adds a script of faults.
+    pub(crate) async fn push_faults(&self, script: &Value) -> anyhow::Result<()> {
+        let script = script.to_string();
+        request(Method::POST, &self.address, "/_mock/faults", &script).await?;
+        Ok(())
+    }
+
+    /// What it has seen so far.
+    pub(crate) async fn counts(&self) -> anyhow::Result<MockCounts> {
+        let counts = request(Method::GET, &self.address, "/_mock/counts", "").await?;
+        serde_json::from_str(&counts).context("the mock's counts cannot be read")
+    }
+}
+
+impl MockCounts {
+    /// The numbers of one project; zeros where it was never seen.
+    pub(crate) fn of_project(&self, project: &str) -> ProjectCounts {
+        self.by_project.get(project).copied().unwrap_or_default()
+    }
+
+    /// Requests answered with a status.
+    pub(crate) fn of_status(&self, status: u16) -> u64 {
+        self.by_status.get(&status).copied().unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_are_read_as_the_mock_writes_them() {
+        let text = r#"{"requests":7,"created":4,"distinct_created":1,"max_in_flight":2,"by_status":{"200":4,"429":3},
+            "by_project":{"pr_1":{"requests":5,"created":4}},"fault_steps_left":null}"#;
+        let counts: MockCounts = serde_json::from_str(text).expect("counts");
+        assert_eq!((counts.requests, counts.created, counts.max_in_flight), (7, 4, 2));
+        assert_eq!((counts.of_status(429), counts.of_status(401)), (3, 0));
+        let projects = ["pr_1", "pr_2"].map(|project| counts.of_project(project));
+        assert_eq!(projects.map(|one| (one.requests, one.created)), [(5, 4), (0, 0)]);
+    }
+}

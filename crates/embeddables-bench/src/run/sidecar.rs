@@ -1,0 +1,33 @@
+//! How the sidecar is set up in every measurement: its defaults, but for where it listens and what it keeps where.
+
+use std::path::Path;
+
+/// Room for all that a measurement accepts: the default of 1 GiB can be full within seconds. A limit, not a setting of speed.
+const QUEUE_MAX_BYTES: &str = "32GiB";
+/// Nobody listens there, and nobody is asked.
+const NO_UPSTREAM: &str = "127.0.0.1:9";
+
+/// The environment of a sidecar that keeps its queue in `work`. Projects and keys come on top.
+pub(crate) fn environment(
+    work: &Path,
+    delivers: bool,
+    upstream: Option<&str>,
+) -> Vec<(&'static str, String)> {
+    let any_port = || "127.0.0.1:0".to_owned();
+    let upstream = format!("http://{}", upstream.unwrap_or(NO_UPSTREAM));
+    vec![
+        ("EMBEDDABLES_API_URL", upstream),
+        ("EMBEDDABLES_SIDECAR__LISTEN__GRPC", any_port()),
+        ("EMBEDDABLES_SIDECAR__LISTEN__HTTP", any_port()),
+        ("EMBEDDABLES_SIDECAR__LISTEN__OPS", any_port()),
+        (
+            "EMBEDDABLES_SIDECAR__QUEUE__DIR",
+            work.join("queue").display().to_string(),
+        ),
+        (
+            "EMBEDDABLES_SIDECAR__QUEUE__MAX_BYTES",
+            QUEUE_MAX_BYTES.to_owned(),
+        ),
+        ("EMBEDDABLES_SIDECAR__DELIVERY__ENABLED", delivers.to_string()),
+    ]
+}

@@ -1,0 +1,376 @@
+//! Heads and followers of order keys within a draft; see [`Gate`](crate::Gate) for what is promised.
+//!
+//! # Invariants
+//! 1. A lane without any head or follower costs nothing here: what is known of it in memory says so.
+//! 2. A head is believed only while its record is there; a head without a record is forgotten and its oldest follower takes
+//!    over, so that no damage and no older release can block a key.
+//! 3. Followers are let go in steps of at most [`LET_GO_STEP`] records a commit. The rest is noted in `openings` in the same
+//!    transaction and goes on with the next commits, also after a restart.
+
+use rusqlite::{OptionalExtension, params};
+
+use super::codec::{Checksum, record_checksum, sql, unsigned};
+use super::draft::Draft;
+use super::rows::{self, Read};
+use super::trouble::Trouble;
+use crate::{Gate, OrderKey, Sequence};
+
+/// Most followers that one commit makes due.
+pub(super) const LET_GO_STEP: usize = 256;
+/// Due time of a waiting record that is due at once, whatever the caller's clock says.
+pub(super) const AT_ONCE: i64 = 1;
+
+/// The record that a settlement is about.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Subject {
+    pub(super) lane: usize,
+    pub(super) key: OrderKey,
+    pub(super) sequence: u64,
+}
+
+impl Draft<'_> {
+    /// Carries out the gate of a record that goes on waiting; returns until when.
+    pub(super) fn wait_at_gate(&mut self, subject: Subject, gate: Gate, until: i64) -> Result<i64, Trouble> {
+        match gate {
+            Gate::Pass => self.pass_gate(subject.lane, subject.sequence)?,
+            Gate::Open => self.open_gate(subject)?,
+            Gate::Lead => {
+                let head = self.head(subject.lane, &subject.key)?;
+                if head != Some(subject.sequence) {
+                    self.set_gate(subject, head.is_none())?;
+                }
+            }
+            Gate::Follow { head } => return self.follow(subject, head, until),
+        }
+        Ok(until)
+    }
+
+    /// Carries out the gate of a record that leaves.
+    pub(super) fn leave_gate(&mut self, subject: Subject, gate: Gate) -> Result<(), Trouble> {
+        match gate {
+            Gate::Open => self.open_gate(subject),
+            Gate::Pass | Gate::Lead | Gate::Follow { .. } => self.pass_gate(subject.lane, subject.sequence),
+        }
+    }
+
+    /// Whether a record must not be tried because another one is the head of its key.
+    pub(super) fn is_behind(&mut self, lane: usize, key: &OrderKey, sequence: u64) -> Result<bool, Trouble> {
+        Ok(self.head(lane, key)?.is_some_and(|head| head != sequence))
+    }
+
+    /// Takes a record out of the gates; where it was a head, its oldest follower takes over.
+    pub(super) fn pass_gate(&mut self, lane: usize, sequence: u64) -> Result<(), Trouble> {
+        if !self.has_gates(lane) {
+            return Ok(());
+        }
+        let removed = self
+            .connection
+            .prepare_cached("DELETE FROM gates WHERE sequence = ?1 RETURNING order_key, head")?
+            .query_row([sql(sequence)], |row| {
+                Ok((row.get::<_, OrderKey>(0)?, row.get::<_, bool>(1)?))
+            })
+            .optional()?;
+        let Some((key, was_head)) = removed else {
+            return Ok(());
+        };
+        if was_head {
+            self.promote(lane, &key)?;
+        }
+        self.review_gates(lane)
+    }
+
+    /// Lets all followers of a key go, and forgets its head.
+    fn open_gate(&mut self, subject: Subject) -> Result<(), Trouble> {
+        let Subject { lane, key, sequence } = subject;
+        if !self.has_gates(lane) {
+            return Ok(());
+        }
+        if let Some(head) = self.first_gate(lane, &key, true)? {
+            self.remove_gate(head)?;
+            if head != sequence {
+                self.make_due(lane, &key, head)?;
+            }
+        }
+        self.remove_gate(sequence)?;
+        let up_to = self
+            .connection
+            .prepare_cached(
+                "SELECT max(sequence) FROM gates WHERE lane = ?1 AND order_key = ?2 AND head = 0",
+            )?
+            .query_row(params![self.lane_number(lane), key], |row| {
+                row.get::<_, Option<i64>>(0)
+            })?;
+        self.forget_opening(lane, &key)?;
+        if let Some(up_to) = up_to.map(unsigned)
+            && let Some(reached) = self.let_go(lane, &key, 0, up_to)?
+        {
+            self.connection
+                .prepare_cached(
+                    "INSERT INTO openings (lane, order_key, reached, up_to) VALUES (?1, ?2, ?3, ?4)",
+                )?
+                .execute(params![self.lane_number(lane), key, sql(reached), sql(up_to)])?;
+            self.effects.has_openings = Some(true);
+        }
+        self.review_gates(lane)
+    }
+
+    /// Goes on letting followers go, as far as this commit may.
+    pub(super) fn continue_openings(&mut self) -> Result<(), Trouble> {
+        while self.has_openings() && self.let_go_budget > 0 {
+            let opening = self
+                .connection
+                .prepare_cached(
+                    "SELECT number, lane, order_key, reached, up_to FROM openings ORDER BY number LIMIT 1",
+                )?
+                .query_row([], |row| {
+                    let key: OrderKey = row.get(2)?;
+                    Ok((
+                        row.get::<_, i64>(0)?,
+                        row.get::<_, i64>(1)?,
+                        key,
+                        row.get(3)?,
+                        row.get(4)?,
+                    ))
+                })
+                .optional()?;
+            let Some((number, lane, key, reached, up_to)) = opening else {
+                self.effects.has_openings = Some(false);
+                break;
+            };
+            let left = match self.lane_of(lane) {
+                Some(lane) => {
+                    let left = self.let_go(lane, &key, unsigned(reached), unsigned(up_to))?;
+                    self.review_gates(lane)?;
+                    left
+                }
+                None => None,
+            };
+            match left {
+                Some(reached) => self
+                    .connection
+                    .prepare_cached("UPDATE openings SET reached = ?2 WHERE number = ?1")?
+                    .execute(params![number, sql(reached)])?,
+                None => self
+                    .connection
+                    .prepare_cached("DELETE FROM openings WHERE number = ?1")?
+                    .execute([number])?,
+            };
+        }
+        Ok(())
+    }
+
+    /// Makes followers due within a range of sequences; returns how far it came, where the commit may do no more.
+    fn let_go(
+        &mut self,
+        lane: usize,
+        key: &OrderKey,
+        after: u64,
+        up_to: u64,
+    ) -> Result<Option<u64>, Trouble> {
+        let number = self.lane_number(lane);
+        let mut followers: Vec<u64> = self
+            .connection
+            .prepare_cached(
+                "SELECT sequence FROM gates
+                 WHERE lane = ?1 AND order_key = ?2 AND head = 0 AND sequence > ?3 AND sequence <= ?4
+                 ORDER BY sequence LIMIT ?5",
+            )?
+            .query_map(
+                params![
+                    number,
+                    key,
+                    sql(after),
+                    sql(up_to),
+                    sql(self.let_go_budget as u64 + 1)
+                ],
+                |row| row.get(0).map(unsigned),
+            )?
+            .collect::<rusqlite::Result<_>>()?;
+        let is_last = followers.len() <= self.let_go_budget;
+        followers.truncate(self.let_go_budget);
+        self.let_go_budget -= followers.len();
+        for &follower in &followers {
+            self.make_due(lane, key, follower)?;
+        }
+        let reached = followers.last().copied().unwrap_or(after);
+        self.connection
+            .prepare_cached(
+                "DELETE FROM gates
+                 WHERE lane = ?1 AND order_key = ?2 AND head = 0 AND sequence > ?3 AND sequence <= ?4",
+            )?
+            .execute(params![number, key, sql(after), sql(reached)])?;
+        Ok((!is_last).then_some(reached))
+    }
+
+    fn follow(&mut self, subject: Subject, named: Option<Sequence>, until: i64) -> Result<i64, Trouble> {
+        match self.head(subject.lane, &subject.key)? {
+            Some(head) if head == subject.sequence => return Ok(AT_ONCE),
+            Some(_) => {}
+            None => {
+                let Some(head) = named.filter(|named| self.can_lead(named.0, subject)) else {
+                    if self.has_gates(subject.lane) {
+                        self.remove_gate(subject.sequence)?;
+                    }
+                    return Ok(AT_ONCE);
+                };
+                let head = Subject {
+                    sequence: head.0,
+                    ..subject
+                };
+                self.set_gate(head, true)?;
+            }
+        }
+        // One that an opening has not come to yet is let go by it once more: that costs a claim, not an order.
+        self.set_gate(subject, false)?;
+        Ok(until)
+    }
+
+    /// Whether another record of the subject's lane and key is under a lease.
+    fn can_lead(&self, sequence: u64, subject: Subject) -> bool {
+        sequence != subject.sequence
+            && self
+                .lease_mark(sequence)
+                .is_some_and(|mark| mark.lane == subject.lane && mark.order_key == subject.key)
+    }
+
+    /// The head of a key.
+    fn head(&mut self, lane: usize, key: &OrderKey) -> Result<Option<u64>, Trouble> {
+        while self.has_gates(lane) {
+            let Some(head) = self.first_gate(lane, key, true)? else {
+                return Ok(None);
+            };
+            let is_here = self
+                .connection
+                .prepare_cached("SELECT 1 FROM records WHERE sequence = ?1 AND lane = ?2 AND order_key = ?3")?
+                .exists(params![sql(head), self.lane_number(lane), key])?;
+            if is_here {
+                return Ok(Some(head));
+            }
+            tracing::warn!(
+                head,
+                "the head of an order key is gone: its oldest follower takes over"
+            );
+            self.pass_gate(lane, head)?;
+        }
+        Ok(None)
+    }
+
+    /// Makes the oldest follower of a key its head, and due at once.
+    fn promote(&mut self, lane: usize, key: &OrderKey) -> Result<(), Trouble> {
+        while let Some(follower) = self.first_gate(lane, key, false)? {
+            self.set_gate(
+                Subject {
+                    lane,
+                    key: *key,
+                    sequence: follower,
+                },
+                true,
+            )?;
+            if self.make_due(lane, key, follower)? {
+                break;
+            }
+            self.remove_gate(follower)?;
+        }
+        Ok(())
+    }
+
+    /// The head of a key as its row says, or its oldest follower that no opening is about to let go.
+    fn first_gate(&self, lane: usize, key: &OrderKey, is_head: bool) -> Result<Option<u64>, Trouble> {
+        let number = self.lane_number(lane);
+        let opening: Option<(i64, i64)> = if !is_head && self.has_openings() {
+            self.connection
+                .prepare_cached("SELECT reached, up_to FROM openings WHERE lane = ?1 AND order_key = ?2")?
+                .query_row(params![number, key], |row| Ok((row.get(0)?, row.get(1)?)))
+                .optional()?
+        } else {
+            None
+        };
+        let (reached, up_to) = opening.unwrap_or((0, 0));
+        Ok(self
+            .connection
+            .prepare_cached(
+                "SELECT sequence FROM gates
+                 WHERE lane = ?1 AND order_key = ?2 AND head = ?3 AND (sequence <= ?4 OR sequence > ?5)
+                 ORDER BY sequence LIMIT 1",
+            )?
+            .query_row(params![number, key, is_head, reached, up_to], |row| row.get(0))
+            .optional()?
+            .map(unsigned))
+    }
+
+    /// Makes a waiting record of a key due at once; `false` where it is not there, or damaged and moved to quarantine.
+    fn make_due(&mut self, lane: usize, key: &OrderKey, sequence: u64) -> Result<bool, Trouble> {
+        let row = rows::record_statement(self.connection)?
+            .query_row([sql(sequence)], rows::record)
+            .optional()?;
+        let row = match row {
+            Some(Read::Good(row)) if row.lane == self.lane_number(lane) && row.order_key == *key => row,
+            Some(Read::Damaged) if !self.is_leased(sequence) => {
+                // Its row among the gates goes first, so that nobody takes over from it twice.
+                self.remove_gate(sequence)?;
+                self.quarantine_record(sequence, lane)?;
+                return Ok(false);
+            }
+            _ => return Ok(false),
+        };
+        if row.due > AT_ONCE {
+            let body = Checksum::resume(row.body_checksum);
+            let crc = record_checksum(body, AT_ONCE, sql(row.settled_claim), &row.progress);
+            self.connection
+                .prepare_cached("UPDATE records SET due = ?2, crc = ?3 WHERE sequence = ?1")?
+                .execute(params![sql(sequence), AT_ONCE, crc])?;
+            self.effects.woken.insert(lane);
+        }
+        Ok(true)
+    }
+
+    fn set_gate(&mut self, subject: Subject, is_head: bool) -> Result<(), Trouble> {
+        self.connection
+            .prepare_cached(
+                "INSERT OR REPLACE INTO gates (sequence, lane, order_key, head) VALUES (?1, ?2, ?3, ?4)",
+            )?
+            .execute(params![
+                sql(subject.sequence),
+                self.lane_number(subject.lane),
+                subject.key,
+                is_head
+            ])?;
+        self.effects.has_gates.insert(subject.lane, true);
+        Ok(())
+    }
+
+    fn remove_gate(&self, sequence: u64) -> Result<(), Trouble> {
+        self.connection
+            .prepare_cached("DELETE FROM gates WHERE sequence = ?1")?
+            .execute([sql(sequence)])?;
+        Ok(())
+    }
+
+    fn forget_opening(&self, lane: usize, key: &OrderKey) -> Result<(), Trouble> {
+        if self.has_openings() {
+            self.connection
+                .prepare_cached("DELETE FROM openings WHERE lane = ?1 AND order_key = ?2")?
+                .execute(params![self.lane_number(lane), key])?;
+        }
+        Ok(())
+    }
+
+    /// Looks whether a lane still has any head or follower, after one was removed.
+    fn review_gates(&mut self, lane: usize) -> Result<(), Trouble> {
+        let has_gates = self
+            .connection
+            .prepare_cached("SELECT 1 FROM gates WHERE lane = ?1 LIMIT 1")?
+            .exists([self.lane_number(lane)])?;
+        self.effects.has_gates.insert(lane, has_gates);
+        Ok(())
+    }
+
+    fn has_gates(&self, lane: usize) -> bool {
+        let known = self.effects.has_gates.get(&lane).copied();
+        known.unwrap_or(self.state.lanes[lane].has_gates)
+    }
+
+    fn has_openings(&self) -> bool {
+        self.effects.has_openings.unwrap_or(self.state.has_openings)
+    }
+}
