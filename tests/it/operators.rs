@@ -200,8 +200,8 @@ async fn an_operator_lifts_a_hold_of_the_lanes_own_and_a_pause() {
     admin::resume(&stage.sidecar, PROJECT)
         .await
         .expect("it is resumed");
-    stage.await_delivered([&paused, &other], wait::SOON).await;
-    stage.drain(wait::SOON).await;
+    stage.await_state(&other, State::Delivered).await;
+    stage.balance_books().await;
 }
 
 #[tokio::test]

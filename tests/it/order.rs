@@ -43,12 +43,12 @@ fn interleaved() -> Vec<TestEvent> {
 
 /// Faults of every kind that leads to another try, between requests that meet none.
 fn faults(source: &mut StdRng, count: usize) -> FaultScript {
-    let steps = (0..count).map(|_| match source.random_range(0..8) {
+    let steps = (0..count).map(|_| match source.random_range(0..20) {
         0 => Step::status(503),
         1 => Step::status(500),
         2 => Step::reset(ResetPoint::Before),
         3 => Step::reset(ResetPoint::After),
-        4 => Step::status(429),
+        4 => Step::status(425),
         _ => Step::latency(std::time::Duration::from_millis(source.random_range(0..20))),
     });
     FaultScript::once(steps)

@@ -136,25 +136,22 @@ pub async fn await_status(
     bound: Duration,
     wanted: impl Fn(&EventStatus) -> bool,
 ) -> EventStatus {
-    let mut last = None;
-    let deadline = tokio::time::Instant::now() + bound;
-    wait::until(format!("event {event_id} to be {what}"), bound, async || {
+    let (mut last, mut found) = (None, None);
+    wait::holds_within(bound, async || {
         match get_in(client, project, event_id).await {
-            Ok(status) if wanted(&status) => return Some(status),
+            Ok(status) if wanted(&status) => found = Some(status),
             Ok(status) => last = Some(status),
             Err(status) if status.code() == Code::NotFound => {
                 panic!("event {event_id} is unknown: {status}")
             }
             Err(_) => {}
         }
-        let is_over = tokio::time::Instant::now() >= deadline;
-        assert!(
-            !is_over,
-            "waited in vain for event {event_id} to be {what}; it is: {last:?}"
-        );
-        None
+        found.is_some().then_some(())
     })
-    .await
+    .await;
+    found.unwrap_or_else(|| {
+        panic!("waited {bound:?} in vain for event {event_id} to be {what}; it is {last:#?}")
+    })
 }
 
 /// Status of an event that was taken.

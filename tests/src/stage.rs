@@ -15,6 +15,9 @@ use crate::sidecar::Sidecar;
 use crate::upstream::Upstream;
 use crate::wait;
 
+/// Events that a failure tells all about.
+const SHOWN: usize = 3;
+
 /// An upstream and a sidecar that delivers to it.
 #[derive(Debug)]
 pub struct Stage {
@@ -151,12 +154,12 @@ impl Stage {
         events: impl IntoIterator<Item = &'e TestEvent>,
         bound: Duration,
     ) {
-        let wanted: BTreeMap<&str, Value> = events
+        let events: BTreeMap<&str, &TestEvent> = events
             .into_iter()
-            .map(|event| (event.id.as_str(), event.body()))
+            .map(|event| (event.id.as_str(), event))
             .collect();
-        let what = format!("{} deliveries at the upstream", wanted.len());
-        wait::until(what, bound, async || {
+        let wanted: BTreeMap<&str, Value> = events.iter().map(|(id, event)| (*id, event.body())).collect();
+        let is_complete = async || {
             // The count is cheap to ask for; the record is read once it can be complete.
             let enough = self.upstream.created_count() >= wanted.len();
             let complete = enough
@@ -164,8 +167,22 @@ impl Stage {
                     .upstream
                     .look(|created| wanted.keys().all(|id| created.contains_key(*id)));
             complete.then_some(())
-        })
-        .await;
+        };
+        if !wait::holds_within(bound, is_complete).await {
+            let missing = self.upstream.look(|created| {
+                let missing = events.iter().filter(|(id, _)| !created.contains_key(**id));
+                missing.map(|(_, event)| *event).collect::<Vec<_>>()
+            });
+            let mut told = Vec::new();
+            for event in missing.iter().take(SHOWN) {
+                told.push(self.status(event).await);
+            }
+            panic!(
+                "waited {bound:?} in vain for {} of {} deliveries, among them {told:#?}",
+                missing.len(),
+                wanted.len()
+            );
+        }
         self.upstream.look(|created| {
             for (id, body) in &wanted {
                 for delivered in &created[*id] {
