@@ -20,6 +20,7 @@ mod holds;
 mod keys;
 mod order;
 mod parking;
+mod recovery;
 mod retry_after;
 
 mod deliver_before;

@@ -21,7 +21,7 @@ use rand::RngExt as _;
 const LANES: usize = 4;
 
 /// Bytes from one cut to the next.
-const DEFAULT_STEP: usize = 5;
+const DEFAULT_STEP: usize = 2;
 
 /// More than a request or an answer has over plain HTTP.
 const MOST_BYTES: usize = 1_500;
