@@ -37,6 +37,14 @@ pub enum Gate {
         /// Record to follow where the key has no head.
         head: Option<Sequence>,
     },
+    /// With [`Disposition::Wait`]: it stands in line with the records of its key, in the order of sequence. It follows the head,
+    /// or the record named where there is none and that is under a lease now. But it takes the place of a head that is younger
+    /// and not under a lease; and where there is none to follow, the oldest that stands in line becomes the head and is due at
+    /// once.
+    Line {
+        /// Record to follow where the key has no head.
+        head: Option<Sequence>,
+    },
 }
 
 /// What becomes of a leased record.

@@ -14,7 +14,8 @@ pub trait Clock: Send + Sync + 'static {
     /// What the wall clock shows now.
     fn wall(&self) -> UnixMillis;
 
-    /// What the wall clock showed at start plus the time that has passed since.
+    /// What the wall clock showed at start, or what this clock showed in the last life where that is later, plus the time that
+    /// has passed since.
     fn steady(&self) -> UnixMillis;
 }
 
@@ -22,15 +23,16 @@ pub trait Clock: Send + Sync + 'static {
 #[derive(Clone, Copy, Debug)]
 pub struct SystemClock {
     started: Instant,
-    started_wall: UnixMillis,
+    started_at: UnixMillis,
 }
 
 impl SystemClock {
-    /// Starts steady time at the present wall time.
-    pub fn start() -> Self {
+    /// Starts steady time at the present wall time, but not before what it `showed` in the last life: the wall clock may have
+    /// been set back since.
+    pub fn start(showed: UnixMillis) -> Self {
         Self {
             started: Instant::now(),
-            started_wall: wall_now(),
+            started_at: wall_now().max(showed),
         }
     }
 }
@@ -42,7 +44,7 @@ impl Clock for SystemClock {
 
     fn steady(&self) -> UnixMillis {
         let elapsed = i64::try_from(self.started.elapsed().as_millis()).unwrap_or(i64::MAX);
-        UnixMillis(self.started_wall.0.saturating_add(elapsed))
+        UnixMillis(self.started_at.0.saturating_add(elapsed))
     }
 }
 

@@ -60,7 +60,7 @@ impl Bench {
         let pipeline = Arc::new(Pipeline::new(Rooms {
             store: Arc::clone(&store),
             validator: Validator::new(None, Rules::default()),
-            clock: Arc::new(SystemClock::start()),
+            clock: Arc::new(SystemClock::start(embeddables_queue::UnixMillis(0))),
             feed: Arc::clone(&feed),
             board: board.clone(),
             metrics: IngestMetrics::default(),

@@ -20,6 +20,7 @@ pub(crate) fn environment(
         ("EMBEDDABLES_SIDECAR__LISTEN__GRPC", any_port()),
         ("EMBEDDABLES_SIDECAR__LISTEN__HTTP", any_port()),
         ("EMBEDDABLES_SIDECAR__LISTEN__OPS", any_port()),
+        ("EMBEDDABLES_SIDECAR__LISTEN__ADMIN", any_port()),
         (
             "EMBEDDABLES_SIDECAR__QUEUE__DIR",
             work.join("queue").display().to_string(),

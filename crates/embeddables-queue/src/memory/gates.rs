@@ -49,6 +49,7 @@ impl Model {
                 }
             }
             Gate::Follow { head } => return self.follow(subject, head, until),
+            Gate::Line { head } => return self.line_up(subject, head, until),
         }
         until
     }
@@ -57,7 +58,7 @@ impl Model {
     pub(super) fn leave_gate(&mut self, subject: Subject<'_>, gate: Gate) {
         match gate {
             Gate::Open => self.open(subject),
-            Gate::Pass | Gate::Lead | Gate::Follow { .. } => self.pass(subject),
+            Gate::Pass | Gate::Lead | Gate::Follow { .. } | Gate::Line { .. } => self.pass(subject),
         }
     }
 
@@ -105,6 +106,34 @@ impl Model {
             .make_head(subject.key, head)
             .followers
             .insert(subject.sequence);
+        until
+    }
+
+    fn line_up(&mut self, subject: Subject<'_>, named: Option<Sequence>, until: UnixMillis) -> UnixMillis {
+        let own = subject.sequence;
+        let head = self
+            .lane(subject.lane)
+            .head(&subject.key)
+            .or_else(|| named.filter(|named| self.is_leased_with(*named, subject)));
+        let follows = head.filter(|head| *head != own && (*head < own || self.is_leased_with(*head, subject)));
+        if let Some(head) = follows {
+            self.lane(subject.lane)
+                .make_head(subject.key, head)
+                .followers
+                .insert(own);
+            return until;
+        }
+        let key = self.lane(subject.lane).make_head(subject.key, own);
+        key.followers.insert(key.head);
+        key.followers.insert(own);
+        let Some(oldest) = key.followers.pop_first() else {
+            unreachable!("its own sequence was put in");
+        };
+        key.head = oldest;
+        if oldest == own {
+            return AT_ONCE;
+        }
+        self.make_due(oldest);
         until
     }
 

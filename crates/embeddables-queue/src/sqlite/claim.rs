@@ -63,16 +63,19 @@ impl Draft<'_> {
             } else {
                 (&found.live[..taken.live], &found.old[..taken.old])
             };
-            for &sequence in first.iter().chain(second).chain(&found.waiting[..taken.waiting]) {
+            for &sequence in first.iter().chain(second) {
                 self.lease(&mut leasing, sequence)?;
             }
-            let wanted = taken.live + taken.old + taken.waiting;
+            let never_settled = leasing.leases.len() - before;
+            for &sequence in &found.waiting[..taken.waiting] {
+                self.lease(&mut leasing, sequence)?;
+            }
             let leased = leasing.leases.len() - before;
-            let room = bounds.max.get() - leased;
-            match NonZeroUsize::new(room) {
-                Some(room) if leased < wanted && more => {
+            let is_short = leased < taken.live + taken.old + taken.waiting;
+            match NonZeroUsize::new(bounds.max.get() - leased) {
+                Some(room) if is_short && more => {
                     bounds.max = room;
-                    bounds.max_waiting = bounds.max_waiting.saturating_sub(taken.waiting);
+                    bounds.max_waiting = bounds.max_waiting.saturating_sub(leased - never_settled);
                 }
                 _ => break more,
             }

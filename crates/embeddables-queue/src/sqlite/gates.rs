@@ -41,6 +41,7 @@ impl Draft<'_> {
                 }
             }
             Gate::Follow { head } => return self.follow(subject, head, until),
+            Gate::Line { head } => return self.line_up(subject, head, until),
         }
         Ok(until)
     }
@@ -49,7 +50,9 @@ impl Draft<'_> {
     pub(super) fn leave_gate(&mut self, subject: Subject, gate: Gate) -> Result<(), Trouble> {
         match gate {
             Gate::Open => self.open_gate(subject),
-            Gate::Pass | Gate::Lead | Gate::Follow { .. } => self.pass_gate(subject.lane, subject.sequence),
+            Gate::Pass | Gate::Lead | Gate::Follow { .. } | Gate::Line { .. } => {
+                self.pass_gate(subject.lane, subject.sequence)
+            }
         }
     }
 
@@ -223,6 +226,39 @@ impl Draft<'_> {
         // One that an opening has not come to yet is let go by it once more: that costs a claim, not an order.
         self.set_gate(subject, false)?;
         Ok(until)
+    }
+
+    fn line_up(&mut self, subject: Subject, named: Option<Sequence>, until: i64) -> Result<i64, Trouble> {
+        let Subject { lane, key, sequence } = subject;
+        let known = self.head(lane, &key)?;
+        let named = named.map(|named| named.0);
+        let head = known.or(named.filter(|named| self.can_lead(*named, subject)));
+        let other = head.filter(|head| *head != sequence).map(|head| Subject {
+            sequence: head,
+            ..subject
+        });
+        if let Some(head) = other {
+            let follows = head.sequence < sequence || self.is_leased(head.sequence);
+            self.set_gate(head, follows)?;
+            if follows {
+                self.set_gate(subject, false)?;
+                return Ok(until);
+            }
+        }
+        self.set_gate(subject, false)?;
+        while let Some(oldest) = self.first_gate(lane, &key, false)?.filter(|oldest| *oldest < sequence) {
+            let oldest = Subject {
+                sequence: oldest,
+                ..subject
+            };
+            self.set_gate(oldest, true)?;
+            if self.make_due(lane, &key, oldest.sequence)? {
+                return Ok(until);
+            }
+            self.remove_gate(oldest.sequence)?;
+        }
+        self.set_gate(subject, true)?;
+        Ok(AT_ONCE)
     }
 
     /// Whether another record of the subject's lane and key is under a lease.

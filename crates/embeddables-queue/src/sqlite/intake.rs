@@ -24,7 +24,7 @@ pub(super) struct Intake {
 /// What waiting brought.
 pub(super) enum Gathered {
     /// Calls.
-    Group(Group),
+    Group(Box<Group>),
     /// None within the time given.
     Idle,
     /// None, and there will be no more: every handle is gone.
@@ -64,7 +64,7 @@ impl Intake {
         if !self.linger.is_zero() && group.only_appends() {
             self.wait_for_more(&mut group);
         }
-        Gathered::Group(group)
+        Gathered::Group(Box::new(group))
     }
 
     /// Refuses new calls and returns what had been handed over.

@@ -12,6 +12,7 @@
 
 mod answer;
 mod append;
+mod chores;
 mod claim;
 mod codec;
 mod command;
@@ -34,6 +35,7 @@ mod query;
 mod reader;
 mod rebuild;
 mod recount;
+mod repair;
 mod reserve;
 mod rows;
 mod salvage;

@@ -5,6 +5,10 @@
 mod accepting;
 mod backend;
 mod claiming;
+mod deadlines;
+mod dividing;
+mod gates;
+mod lanes;
 mod ledger;
 mod settling;
 
@@ -60,6 +64,49 @@ conformance! {
         age_is_running_time_and_survives_restarts,
         whoever_waits_for_a_lane_is_woken,
         a_lane_that_is_not_configured_is_kept_and_takes_no_part;
+    dividing:
+        live_records_get_their_percentage_and_the_backlog_the_rest,
+        when_the_backlog_is_done_live_records_become_the_backlog,
+        without_a_percentage_records_come_in_order_of_sequence,
+        waiting_records_get_half_of_what_is_not_for_live_ones,
+        single_slots_take_turns_so_that_nothing_starves,
+        waiting_records_beyond_their_bound_are_not_more_but_due,
+        waiting_records_that_did_not_fit_are_more,
+        a_released_record_keeps_its_place_among_old_or_live_ones;
+    gates:
+        invariant_9_while_a_key_has_a_head_its_other_records_are_behind,
+        another_key_and_another_lane_are_not_held_back,
+        a_head_that_leaves_hands_over_to_its_oldest_follower_at_once,
+        a_follower_that_leaves_leaves_the_others_where_they_are,
+        an_open_key_lets_everybody_go_whoever_opened_it,
+        a_record_that_opens_and_waits_keeps_its_own_time,
+        very_many_followers_are_all_let_go,
+        a_second_leader_follows_the_first,
+        a_record_may_follow_one_that_is_under_a_lease,
+        with_nobody_to_follow_a_record_is_due_at_once,
+        heads_and_followers_survive_a_restart,
+        a_lease_behind_a_head_can_be_settled_like_any_other,
+        a_follower_promoted_under_its_lease_is_due_at_once_when_it_follows,
+        a_release_leaves_head_and_followers_alone,
+        a_replayed_record_is_behind_like_any_new_one,
+        whoever_waits_is_woken_when_a_follower_is_let_go;
+    deadlines:
+        expired_records_come_in_order_of_their_deadline,
+        a_record_expires_while_it_waits_but_not_under_a_lease,
+        deadlines_survive_a_restart_and_leave_no_mark,
+        a_dead_letter_and_its_replay_have_no_deadline,
+        a_record_taken_out_of_turn_and_given_back_is_claimed_once,
+        an_expired_head_hands_over;
+    lanes:
+        the_state_of_a_lane_is_kept,
+        a_lane_that_is_stopped_does_not_age,
+        a_replayed_record_is_young_again,
+        a_lane_at_its_share_takes_nothing_new_and_leaves_the_others_alone,
+        a_full_queue_is_told_before_a_full_lane,
+        dead_letters_at_their_share_keep_new_records_out,
+        the_newest_outcome_is_told,
+        a_backlog_is_counted_up_to_a_sequence,
+        a_deadline_takes_no_room;
     settling:
         invariant_5_a_settlement_moves_record_ledger_and_books_together,
         invariant_7_books_balance_through_everything,

@@ -2,11 +2,12 @@
 //! lane only the oldest.
 //!
 //! # Invariants
-//! 1. In an ordered lane an identifier has at most one event under way, from its claim until its settlement is on disk.
-//! 2. Else the same holds until one of its events was delivered; from then on they go out side by side until upstream does not
-//!    know the identifier any more.
-//! 3. Memory is bounded: by the attempts under way, and by [`REMEMBERED`] identifiers known to be good. A forgotten one costs one
-//!    round trip.
+//! 1. In an ordered lane an identifier has at most one event under way, and none while what became of another of its leases is not
+//!    on disk: the queue knows their order, and is asked again.
+//! 2. Else at most one of an identifier is under way until one of its events was delivered; from then on they go out side by side
+//!    until upstream does not know the identifier any more.
+//! 3. Memory is bounded: by the leases held, and by [`REMEMBERED`] identifiers of each kind. A forgotten one costs one round
+//!    trip.
 
 use std::collections::{HashMap, HashSet};
 
@@ -15,40 +16,68 @@ use embeddables_queue::{OrderKey, Sequence};
 /// Identifiers remembered as known upstream, in each of two generations.
 const REMEMBERED: usize = 8_192;
 
+/// Leases of one identifier whose end is not on disk yet.
+#[derive(Debug, Default)]
+struct Outstanding {
+    under_way: Option<Sequence>,
+    /// In an ordered lane: those that wait in line.
+    in_line: Vec<Sequence>,
+}
+
 /// The identifiers of one lane.
 #[derive(Debug)]
 pub(super) struct Identifiers {
     ordered: bool,
-    under_way: HashMap<OrderKey, Sequence>,
+    outstanding: HashMap<OrderKey, Outstanding>,
     /// Known upstream: those seen lately, and those seen before them.
     known: HashSet<OrderKey>,
     known_before: HashSet<OrderKey>,
+    /// An event of these was given up because upstream did not know them, and nothing else was heard of them since.
+    unknown: HashSet<OrderKey>,
+}
+
+/// The event is not to be tried now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Occupied {
+    /// The event under way, where it is that.
+    pub(super) by: Option<Sequence>,
 }
 
 impl Identifiers {
     pub(super) fn new(ordered: bool) -> Self {
         Self {
             ordered,
-            under_way: HashMap::new(),
+            outstanding: HashMap::new(),
             known: HashSet::new(),
             known_before: HashSet::new(),
+            unknown: HashSet::new(),
         }
     }
 
-    /// Takes an event up.
+    /// Takes an event up to be tried.
     ///
     /// # Errors
-    /// With the event that it has to wait for.
-    pub(super) fn take_up(&mut self, key: OrderKey, sequence: Sequence) -> Result<(), Sequence> {
+    /// Where another one of its identifier comes first; then it stands in line until [`Identifiers::let_go`].
+    pub(super) fn take_up(&mut self, key: OrderKey, sequence: Sequence) -> Result<(), Occupied> {
         if !self.ordered && (self.known.contains(&key) || self.known_before.contains(&key)) {
             return Ok(());
         }
-        match self.under_way.get(&key) {
-            Some(head) if *head != sequence => Err(*head),
-            _ => {
-                self.under_way.insert(key, sequence);
-                Ok(())
-            }
+        let outstanding = self.outstanding.entry(key).or_default();
+        if outstanding.under_way.is_none() && outstanding.in_line.is_empty() {
+            outstanding.under_way = Some(sequence);
+            return Ok(());
+        }
+        let by = outstanding.under_way;
+        if self.ordered {
+            outstanding.in_line.push(sequence);
+        }
+        Err(Occupied { by })
+    }
+
+    /// Notes that an event stands in line: it goes back to the queue without having been tried.
+    pub(super) fn line_up(&mut self, key: OrderKey, sequence: Sequence) {
+        if self.ordered {
+            self.outstanding.entry(key).or_default().in_line.push(sequence);
         }
     }
 
@@ -57,15 +86,37 @@ impl Identifiers {
         if !is_known {
             self.known.remove(&key);
             self.known_before.remove(&key);
-        } else if !self.ordered && self.known.insert(key) && self.known.len() >= REMEMBERED {
+            return;
+        }
+        self.unknown.remove(&key);
+        if !self.ordered && self.known.insert(key) && self.known.len() >= REMEMBERED {
             self.known_before = std::mem::take(&mut self.known);
         }
     }
 
+    /// Notes that an event was given up because upstream does not know its identifier.
+    pub(super) fn give_up(&mut self, key: OrderKey) {
+        if self.unknown.len() >= REMEMBERED {
+            // Who comes after them waits a little longer.
+            self.unknown.clear();
+        }
+        self.unknown.insert(key);
+    }
+
+    /// Whether the last that was heard of an identifier is that an event was given up because upstream does not know it.
+    pub(super) fn is_given_up(&self, key: OrderKey) -> bool {
+        self.unknown.contains(&key)
+    }
+
     /// Notes that what became of an event is on disk.
     pub(super) fn let_go(&mut self, key: OrderKey, sequence: Sequence) {
-        if self.under_way.get(&key) == Some(&sequence) {
-            self.under_way.remove(&key);
+        let Some(outstanding) = self.outstanding.get_mut(&key) else {
+            return;
+        };
+        outstanding.under_way.take_if(|under_way| *under_way == sequence);
+        outstanding.in_line.retain(|other| *other != sequence);
+        if outstanding.under_way.is_none() && outstanding.in_line.is_empty() {
+            self.outstanding.remove(&key);
         }
     }
 }
@@ -75,19 +126,22 @@ mod tests {
     use super::*;
 
     const KEY: OrderKey = [1; 16];
+    const OCCUPIED: Occupied = Occupied {
+        by: Some(Sequence(1)),
+    };
 
     #[test]
     fn of_an_unknown_identifier_one_is_tried_and_of_a_known_one_all() {
         let mut identifiers = Identifiers::new(false);
         assert_eq!(identifiers.take_up(KEY, Sequence(1)), Ok(()));
-        assert_eq!(identifiers.take_up(KEY, Sequence(2)), Err(Sequence(1)));
+        assert_eq!(identifiers.take_up(KEY, Sequence(2)), Err(OCCUPIED));
         assert_eq!(identifiers.take_up([2; 16], Sequence(3)), Ok(()), "another identifier");
         identifiers.learn(KEY, true);
         assert_eq!(identifiers.take_up(KEY, Sequence(2)), Ok(()));
         identifiers.let_go(KEY, Sequence(1));
         identifiers.learn(KEY, false);
         assert_eq!(identifiers.take_up(KEY, Sequence(4)), Ok(()));
-        assert_eq!(identifiers.take_up(KEY, Sequence(5)), Err(Sequence(4)));
+        assert_eq!(identifiers.take_up(KEY, Sequence(5)), Err(Occupied { by: Some(Sequence(4)) }));
     }
 
     #[test]
@@ -95,11 +149,22 @@ mod tests {
         let mut identifiers = Identifiers::new(true);
         assert_eq!(identifiers.take_up(KEY, Sequence(1)), Ok(()));
         identifiers.learn(KEY, true);
-        assert_eq!(identifiers.take_up(KEY, Sequence(2)), Err(Sequence(1)));
-        identifiers.let_go(KEY, Sequence(2));
-        assert_eq!(identifiers.take_up(KEY, Sequence(2)), Err(Sequence(1)), "not the one under way");
+        assert_eq!(identifiers.take_up(KEY, Sequence(2)), Err(OCCUPIED));
         identifiers.let_go(KEY, Sequence(1));
+        assert_eq!(
+            identifiers.take_up(KEY, Sequence(3)),
+            Err(Occupied { by: None }),
+            "the second one is on its way to the queue"
+        );
+        identifiers.let_go(KEY, Sequence(2));
+        identifiers.let_go(KEY, Sequence(3));
+        identifiers.line_up(KEY, Sequence(2));
+        assert_eq!(identifiers.take_up(KEY, Sequence(3)), Err(Occupied { by: None }));
+        identifiers.let_go(KEY, Sequence(2));
+        identifiers.let_go(KEY, Sequence(3));
         assert_eq!(identifiers.take_up(KEY, Sequence(2)), Ok(()));
+        identifiers.let_go(KEY, Sequence(2));
+        assert!(identifiers.outstanding.is_empty());
     }
 
     #[test]

@@ -18,4 +18,5 @@ mod pulse;
 
 pub use gates::{GateSettings, ProbeIntervals};
 pub use lane::{Lane, LaneParts, LaneSettings, Stop};
+pub use note::latest_steady;
 pub use pulse::Pulse;

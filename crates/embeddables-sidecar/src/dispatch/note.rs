@@ -5,7 +5,7 @@
 //! 2. Bytes of an older release decode: fields are only ever added (protobuf rules). What cannot be read counts as an open lane:
 //!    what held it will show again.
 
-use embeddables_queue::UnixMillis;
+use embeddables_queue::{LaneName, Store, UnixMillis};
 use prost::Message;
 
 use super::board::HoldReason;
@@ -29,18 +29,35 @@ pub(super) struct LaneNote {
     /// Fingerprint of address and key that the hold was seen with.
     #[prost(string, tag = "4")]
     configuration: String,
-    /// Wall time until which upstream asked to wait, in milliseconds since 1970; 0 for none.
+    /// What the steady clock shows when the time is over that upstream asked for, in milliseconds; 0 for none.
     #[prost(int64, tag = "5")]
     pause_until_ms: i64,
     /// Whether the breaker was open.
     #[prost(bool, tag = "6")]
     breaker_open: bool,
+    /// What the steady clock showed, in milliseconds: where the next life's begins at least.
+    #[prost(int64, tag = "7")]
+    steady_ms: i64,
+}
+
+/// What the steady clock showed last, as far as the lanes have noted it: due times are kept on it, and must not come to lie far
+/// ahead because the wall clock was set back.
+pub fn latest_steady(store: &dyn Store, lanes: &[LaneName]) -> UnixMillis {
+    let noted = |lane| LaneNote::decode_bytes(&store.lane_state(lane).note).steady_ms;
+    UnixMillis(lanes.iter().map(noted).max().unwrap_or(0))
 }
 
 impl LaneNote {
     /// Notes the state of a lane.
-    pub(super) fn new(held: Option<&Held>, configuration: &str, pause_until: Option<UnixMillis>, breaker_open: bool) -> Self {
+    pub(super) fn new(
+        held: Option<&Held>,
+        configuration: &str,
+        pause_until: Option<UnixMillis>,
+        breaker_open: bool,
+        steady: UnixMillis,
+    ) -> Self {
         Self {
+            steady_ms: steady.0,
             hold_reason: held.map_or(0, |held| reason_code(held.reason)),
             hold_message: held.map(|held| held.message.clone()).unwrap_or_default(),
             hold_since_ms: held.map_or(0, |held| held.since.0),
@@ -84,7 +101,7 @@ impl LaneNote {
         })
     }
 
-    /// Wall time until which upstream asked to wait.
+    /// What the steady clock shows when the time is over that upstream asked for.
     pub(super) fn pause_until(&self) -> UnixMillis {
         UnixMillis(self.pause_until_ms)
     }
@@ -120,7 +137,7 @@ mod tests {
     #[test]
     fn what_is_read_equals_what_was_written() {
         for reason in HoldReason::ALL {
-            let note = LaneNote::new(Some(&held(reason)), "c", Some(UnixMillis(9)), true);
+            let note = LaneNote::new(Some(&held(reason)), "c", Some(UnixMillis(9)), true, UnixMillis(7));
             let read = LaneNote::decode_bytes(&note.encode_bytes());
             assert_eq!(read.hold("c"), Some(held(reason)));
             assert_eq!((read.pause_until(), read.breaker_open()), (UnixMillis(9), true));
@@ -131,7 +148,7 @@ mod tests {
 
     #[test]
     fn another_configuration_lifts_every_hold_but_an_operators() {
-        let hold = |reason| LaneNote::new(Some(&held(reason)), "old", None, false).hold("new");
+        let hold = |reason| LaneNote::new(Some(&held(reason)), "old", None, false, UnixMillis(7)).hold("new");
         assert_eq!(hold(HoldReason::KeyRejected), None);
         assert_eq!(hold(HoldReason::Config), None);
         assert!(hold(HoldReason::Operator).is_some());

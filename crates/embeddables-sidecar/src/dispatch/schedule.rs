@@ -39,6 +39,15 @@ impl Schedule {
         Some(at.saturating_sub(parked_for))
     }
 
+    /// Number of the try after the one that was to have the number `step`. One that came before its time, because the event was
+    /// woken, takes the place of none.
+    pub fn after_entry_try(&self, step: u32, parked_for: Duration) -> u32 {
+        let at = usize::try_from(step).ok().and_then(|step| self.entry_schedule.get(step));
+        let tolerance = |at: Duration| (at / 10).min(Duration::from_secs(1));
+        let came_early = at.is_some_and(|at| parked_for + tolerance(*at) < *at);
+        if came_early { step } else { step.saturating_add(1) }
+    }
+
     /// Number of the first try that is still to come for an event that was parked `parked_for` ago behind another one; beyond the
     /// last where all their times have passed.
     pub fn entry_step(&self, parked_for: Duration) -> u32 {
@@ -99,6 +108,14 @@ mod tests {
         assert_eq!(delay(1, 12), Some(Duration::from_secs(48)), "a late first try");
         assert_eq!(delay(2, 400), Some(Duration::ZERO), "overdue: at once");
         assert_eq!(delay(3, 301), None);
+    }
+
+    #[test]
+    fn a_try_before_its_time_takes_the_place_of_none() {
+        let after = |step, parked_ms| schedule().after_entry_try(step, Duration::from_millis(parked_ms));
+        assert_eq!([after(1, 60_050), after(1, 59_990)], [2, 2], "about in time");
+        assert_eq!(after(1, 58_000), 1, "woken");
+        assert_eq!(after(3, 0), 4, "there is none of that number");
     }
 
     #[test]

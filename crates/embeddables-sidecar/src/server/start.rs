@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use embeddables_client::{Client, ClientConfig};
 use embeddables_core::{DoubleEncoding, Rules};
-use embeddables_queue::{Durability, OpenError, Store};
+use embeddables_queue::{Durability, LaneName, OpenError, Store};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::registry::Registry;
 
@@ -17,6 +17,8 @@ use crate::admin::AdminService;
 use crate::clock::{Clock, SystemClock};
 use crate::config::{self, Config, Loaded};
 use crate::dispatch::board::Board;
+use crate::dispatch::latest_steady;
+use crate::enqueue::lane;
 use crate::pipeline::{Pipeline, Rooms};
 use crate::settle::Feed;
 use crate::telemetry::books::BooksCollector;
@@ -75,7 +77,7 @@ impl Sidecar {
         let client = client(&loaded)?;
         let mut registry = Registry::with_prefix("embeddables");
         let store = super::store::open(&loaded, &mut registry)?;
-        let clock: Arc<dyn Clock> = Arc::new(SystemClock::start());
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock::start(latest_steady(&*store, &lane_names(&loaded))));
         let feed = Arc::new(Feed::default());
         let endpoints = lanes::endpoints(&loaded);
         let (board, mut posts) = Board::new(loaded.projects.iter().map(|project| project.id.clone()));
@@ -131,6 +133,10 @@ impl Sidecar {
         running.serve(listeners, config, ops, admin).await?;
         Ok(running)
     }
+}
+
+fn lane_names(loaded: &Loaded) -> Vec<LaneName> {
+    loaded.projects.iter().map(|project| lane(&project.id)).collect()
 }
 
 /// The HTTP client of all lanes.

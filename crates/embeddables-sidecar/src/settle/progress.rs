@@ -58,6 +58,9 @@ pub struct Progress {
     /// Whether upstream said since it was parked that its user is not known; one that waits behind another was not tried.
     #[prost(bool, tag = "13")]
     pub entry_tried: bool,
+    /// Age of the event, in milliseconds, since which it waits behind another of its identifier; unset once it is tried.
+    #[prost(uint64, optional, tag = "14")]
+    pub in_line_age_ms: Option<u64>,
 }
 
 /// One try.

@@ -53,6 +53,8 @@ pub struct Facts {
     pub age: Duration,
     /// The caller's limit, in wall time.
     pub deliver_before: Option<UnixMillis>,
+    /// Whether the event before it of the same identifier was given up because upstream did not know the identifier.
+    pub succeeds_unknown: bool,
     /// The wall clock now.
     pub wall: UnixMillis,
     /// The steady clock now, on which due times are kept.
@@ -99,9 +101,14 @@ pub fn decide(
 ) -> Decision {
     progress.http_status = attempt.http_status.map_or(0, u32::from);
     progress.upstream_body = attempt.excerpt.clone().unwrap_or_default();
+    let in_line_age_ms = progress.in_line_age_ms.take();
     let disposition = match &attempt.verdict {
         Verdict::Delivered(receipt) => delivered(receipt, facts, progress),
-        Verdict::EntryNotFound => entry_not_found(facts, progress, &policy.schedule),
+        Verdict::EntryNotFound => {
+            // It was unknown all the time that it waited behind one that was.
+            let parked_at = in_line_age_ms.filter(|_| facts.succeeds_unknown);
+            entry_not_found(parked_at, facts, progress, &policy.schedule)
+        }
         Verdict::Invalid => {
             let message = format!("upstream rejected the event: {}", attempt.detail);
             dead_letter(reason::UPSTREAM_REJECTED, message, facts, progress)
@@ -161,6 +168,7 @@ fn gate(verdict: &Verdict, disposition: &Disposition, progress: &Progress, polic
 
 /// Lets an event wait behind another one of its identifier: `head` where that is under way, else the one that the queue knows.
 pub fn follow(head: Option<Sequence>, facts: Facts, progress: &mut Progress, policy: &Policy) -> Decision {
+    progress.in_line_age_ms.get_or_insert(millis(facts.age));
     let parked = head.is_none() && !policy.ordered;
     let disposition = if parked {
         let parked_at = *progress.parked_age_ms.get_or_insert(millis(facts.age));
@@ -173,9 +181,28 @@ pub fn follow(head: Option<Sequence>, facts: Facts, progress: &mut Progress, pol
         let message = "an earlier event of the same identifier is settled first".to_owned();
         wait(FOLLOW_AT_MOST, reason::EARLIER_EVENT, message, facts, progress)
     };
+    let gate = if policy.ordered {
+        Gate::Line { head }
+    } else {
+        Gate::Follow { head }
+    };
+    Decision { disposition, gate }
+}
+
+/// Gives an event back untried. In an ordered lane it goes back into the line of its identifier.
+pub fn give_back(facts: Facts, progress: &Progress, policy: &Policy) -> Decision {
+    if !policy.ordered {
+        return Decision {
+            disposition: Disposition::Release,
+            gate: Gate::Pass,
+        };
+    }
     Decision {
-        disposition,
-        gate: Gate::Follow { head },
+        disposition: Disposition::Wait {
+            until: facts.steady,
+            progress: progress.encode_bytes(),
+        },
+        gate: Gate::Line { head: None },
     }
 }
 
@@ -219,12 +246,17 @@ fn delivered(receipt: &Receipt, facts: Facts, progress: &mut Progress) -> Dispos
 }
 
 /// The user is not known: a wrong identifier, or an entry that has not been synced yet.
-fn entry_not_found(facts: Facts, progress: &mut Progress, schedule: &Schedule) -> Disposition {
+fn entry_not_found(
+    parked_at: Option<u64>,
+    facts: Facts,
+    progress: &mut Progress,
+    schedule: &Schedule,
+) -> Disposition {
     let age_ms = millis(facts.age);
-    let parked_at = *progress.parked_age_ms.get_or_insert(age_ms);
+    let parked_at = *progress.parked_age_ms.get_or_insert(parked_at.unwrap_or(age_ms));
     let parked_for = Duration::from_millis(age_ms.saturating_sub(parked_at));
     progress.entry_step = if progress.entry_tried {
-        progress.entry_step.saturating_add(1)
+        schedule.after_entry_try(progress.entry_step, parked_for)
     } else {
         schedule.entry_step(parked_for)
     };
@@ -333,6 +365,7 @@ mod tests {
         Facts {
             age: Duration::from_secs(age_s),
             deliver_before: None,
+            succeeds_unknown: false,
             wall: NOW,
             steady: NOW,
         }
@@ -500,6 +533,23 @@ mod tests {
             );
         }
         assert_eq!(waits, [Some(10_000), Some(48_000), None]);
+    }
+
+    #[test]
+    fn who_waited_behind_an_unknown_user_was_parked_as_long() {
+        let unknown = attempt(Some(404), Verdict::EntryNotFound);
+        let after_following = |succeeds_unknown| {
+            let mut progress = Progress::default();
+            follow(Some(Sequence(1)), facts(5), &mut progress, &policy());
+            let facts = Facts {
+                succeeds_unknown,
+                ..facts(65)
+            };
+            let mut random = SmallRng::seed_from_u64(7);
+            decide(&unknown, facts, &mut progress, &policy(), &mut random).disposition
+        };
+        assert!(matches!(after_following(true), Disposition::DeadLetter { .. }), "60 s behind it");
+        assert!(matches!(after_following(false), Disposition::Wait { .. }), "it begins now");
     }
 
     #[test]

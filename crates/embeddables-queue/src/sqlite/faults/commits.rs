@@ -14,18 +14,18 @@ use crate::{AppendError, ClaimError, Ledger as _, Queue as _, SettleError};
 
 /// Makes the next commits fail with a code; 0 lets them pass.
 #[derive(Clone, Default)]
-struct Switch {
+pub(super) struct Switch {
     code: Arc<AtomicI32>,
     failures: Arc<AtomicUsize>,
     after_commit: bool,
 }
 
 impl Switch {
-    fn fail_with(&self, code: i32) {
+    pub(super) fn fail_with(&self, code: i32) {
         self.code.store(code, Ordering::SeqCst);
     }
 
-    fn hook(&self) -> CommitHook {
+    pub(super) fn hook(&self) -> CommitHook {
         let switch = self.clone();
         Box::new(move |connection: &Connection| {
             let code = switch.code.load(Ordering::SeqCst);

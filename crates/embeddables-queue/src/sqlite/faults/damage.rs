@@ -2,8 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use super::{append, check_balance, claim, dir_of, files, lane, open_store, payload, settlement};
-use crate::{DeadLetters as _, Disposition, EntryState, Ledger as _, Queue as _, Sequence, UnixMillis};
+use super::{
+    append, append_records, check_balance, claim, dir_of, files, lane, open_store, payload, record,
+    settlement,
+};
+use crate::{
+    DeadLetters as _, Disposition, EntryState, Gate, LaneState, Ledger as _, NewRecord, Queue as _, Sequence,
+    Settlement, UnixMillis,
+};
 
 const STORED: usize = 60;
 
@@ -13,7 +19,16 @@ async fn victim() -> BTreeMap<String, Vec<u8>> {
     let (queue, _) = open_store(dir.path());
     let ids: Vec<String> = (0..STORED).map(|number| format!("id{number:04}")).collect();
     let names: Vec<&str> = ids.iter().map(String::as_str).collect();
-    append(&queue, &names[..40]).await;
+    let timed = names[..40].iter().map(|id| NewRecord {
+        deadline: Some(UnixMillis(50)),
+        ..record(id)
+    });
+    append_records(&queue, timed.collect()).await;
+    let state = LaneState {
+        ageing: false,
+        note: "note".into(),
+    };
+    queue.write_lane_state(&lane(), state).await.unwrap();
     let claimed = claim(&queue, 20, 1).await;
     let settlements = claimed.leases.iter().enumerate().map(|(place, lease)| {
         let end = match place % 3 {
@@ -28,7 +43,15 @@ async fn victim() -> BTreeMap<String, Vec<u8>> {
                 progress: "why".into(),
             },
         };
-        settlement(lease, end)
+        let gate = if place % 2 == 0 {
+            Gate::Lead
+        } else {
+            Gate::Follow { head: None }
+        };
+        Settlement {
+            gate,
+            ..settlement(lease, end)
+        }
     });
     queue.settle(settlements.collect()).await.unwrap();
     queue.close().await;
@@ -73,8 +96,13 @@ async fn read_everything(files: &BTreeMap<String, Vec<u8>>, what: &str) -> usize
         // A damaged row that a reader saw is moved by the writer before it answers this.
         queue.ping().await.unwrap();
     }
+    let most = std::num::NonZeroUsize::new(16).unwrap();
     loop {
-        let claimed = claim(&queue, 16, i64::MAX).await;
+        let late = queue.claim_expired(&lane(), most, UnixMillis(i64::MAX)).await;
+        let late = late.unwrap_or_else(|error| panic!("{what}: {error:?}"));
+        let mut claimed = claim(&queue, 16, i64::MAX).await;
+        claimed.more |= late.more;
+        claimed.leases.extend(late.leases);
         for lease in &claimed.leases {
             assert_eq!(lease.payload, payload(&lease.id), "{what}: a wrong payload");
         }

@@ -79,6 +79,11 @@ async fn on_a_full_disk_deliveries_go_on_and_make_room() {
             "round {round}: only {} fitted",
             next - accepted_before
         );
+        let state = crate::LaneState {
+            ageing: round % 2 == 1,
+            note: "held".into(),
+        };
+        queue.write_lane_state(&super::lane(), state).await.unwrap();
         check_balance(&queue);
         let mut delivered = 0;
         loop {

@@ -4,6 +4,7 @@ mod commits;
 mod damage;
 mod formats;
 mod full_disk;
+mod gates;
 mod leftovers;
 
 use std::collections::BTreeMap;
@@ -78,6 +79,15 @@ async fn try_append(
         .await
 }
 
+async fn append_records(queue: &SqliteQueue, records: Vec<NewRecord>) {
+    let call = Append {
+        records,
+        durability: *queue.durabilities.last().unwrap(),
+        atomic: false,
+    };
+    assert!(queue.append(call).await.unwrap().iter().all(Result::is_ok));
+}
+
 async fn append(queue: &SqliteQueue, ids: &[&str]) {
     assert!(try_append(queue, ids).await.unwrap().iter().all(Result::is_ok));
 }
@@ -112,6 +122,14 @@ fn settlement(lease: &Lease, disposition: Disposition) -> Settlement {
         disposition,
         gate: Gate::Pass,
     }
+}
+
+async fn settle_gate(queue: &SqliteQueue, lease: &Lease, disposition: Disposition, gate: Gate) {
+    let settlement = Settlement {
+        gate,
+        ..settlement(lease, disposition)
+    };
+    queue.settle(vec![settlement]).await.unwrap();
 }
 
 fn delivered() -> Disposition {

@@ -48,6 +48,8 @@ pub(in crate::dispatch) struct Held {
 #[derive(Clone, Debug)]
 struct Probing {
     held: Held,
+    /// When the lane came to be held.
+    begun: Instant,
     step: u32,
     next: Instant,
     under_way: bool,
@@ -69,6 +71,8 @@ pub(super) enum Passage {
 pub(super) struct Hold {
     intervals: ProbeIntervals,
     held: Option<Probing>,
+    /// Time that the lane was held before the hold in force.
+    held_before: Duration,
     /// Identifiers refused in a row.
     refused: Vec<OrderKey>,
     /// Rejections in a row.
@@ -82,6 +86,7 @@ impl Hold {
         Self {
             intervals,
             held: None,
+            held_before: Duration::ZERO,
             refused: Vec::new(),
             rejected: 0,
             delivered: false,
@@ -112,29 +117,38 @@ impl Hold {
         if self.held().is_some_and(|held| held.reason == HoldReason::Operator) {
             return;
         }
+        let begun = self.held.as_ref().map_or(now, |probing| probing.begun);
         self.held = Some(Probing {
             held,
+            begun,
             step: 0,
             next: now + self.interval(0, random),
             under_way: false,
         });
     }
 
+    /// Time that the lane was held in all: what no event in flight has spent.
+    pub(super) fn held_time(&self, now: Instant) -> Duration {
+        let present = self.held.as_ref();
+        self.held_before + present.map_or(Duration::ZERO, |probing| now.saturating_duration_since(probing.begun))
+    }
+
     /// Lifts the hold; whether there was one.
-    pub(super) fn lift(&mut self) -> bool {
+    pub(super) fn lift(&mut self, now: Instant) -> bool {
         self.refused.clear();
         self.rejected = 0;
+        self.held_before = self.held_time(now);
         self.held.take().is_some()
     }
 
     /// The lane has another key or address: what was seen with the former says nothing. Whether that lifted a hold.
-    pub(super) fn reconfigured(&mut self) -> bool {
+    pub(super) fn reconfigured(&mut self, now: Instant) -> bool {
         self.refused.clear();
         self.rejected = 0;
         self.delivered = false;
         self.held()
             .is_some_and(|held| held.reason == HoldReason::KeyRejected)
-            && self.lift()
+            && self.lift(now)
     }
 
     /// Notes that a probe begins.
@@ -147,7 +161,7 @@ impl Hold {
     /// Notes how a probe ended; whether that lifted the hold.
     pub(super) fn probe_ended(&mut self, verdict: &Verdict, now: Instant, random: &mut impl Rng) -> bool {
         if matches!(verdict, Verdict::Delivered(_) | Verdict::EntryNotFound) {
-            return self.lift();
+            return self.lift(now);
         }
         self.probe_missed(now, random);
         false
@@ -265,7 +279,7 @@ mod tests {
         for _ in 0..100 {
             assert_eq!(hold.answered(&Verdict::Invalid, [1; 16]), None);
         }
-        hold.reconfigured();
+        hold.reconfigured(Instant::now());
         for _ in 1..REJECTIONS {
             assert_eq!(hold.answered(&Verdict::Invalid, [1; 16]), None);
         }
@@ -289,17 +303,19 @@ mod tests {
             assert!(!hold.probe_ended(&Verdict::Refused, now, &mut random));
         }
         hold.probe_begun();
+        let held_for = hold.held_time(now);
         assert!(hold.probe_ended(&delivered(), now, &mut random));
         assert_eq!(hold.passage(now), Passage::All);
+        assert_eq!(hold.held_time(now + Duration::from_secs(60)), held_for, "it is over");
     }
 
     #[test]
     fn another_key_lifts_only_what_the_key_was_held_for() {
         let (mut hold, now, mut random) = (Hold::new(INTERVALS), Instant::now(), SmallRng::seed_from_u64(7));
         hold.begin(held(HoldReason::KeyRejected), now, &mut random);
-        assert!(hold.reconfigured());
+        assert!(hold.reconfigured(now));
         hold.begin(held(HoldReason::Config), now, &mut random);
-        assert!(!hold.reconfigured());
+        assert!(!hold.reconfigured(now));
         assert!(hold.held().is_some());
     }
 
@@ -310,6 +326,6 @@ mod tests {
         hold.begin(held(HoldReason::KeyRejected), now, &mut random);
         assert_eq!(hold.passage(now + Duration::from_secs(86_400)), Passage::None(None));
         assert_eq!(hold.held().map(|held| held.reason), Some(HoldReason::Operator));
-        assert!(hold.lift());
+        assert!(hold.lift(now));
     }
 }

@@ -291,7 +291,7 @@ impl Gates {
 
     /// Opens every gate that an operator may open.
     pub(super) fn open(&mut self, now: Instant, random: &mut impl Rng) {
-        self.hold.lift();
+        self.hold.lift(now);
         self.pause = Pause::default();
         self.breaker = Breaker::new(now, self.settings.half_open_attempts);
         self.resume(now, random);
@@ -300,7 +300,7 @@ impl Gates {
     /// The lane has another key; whether that lifted a hold.
     pub(super) fn rekeyed(&mut self, now: Instant, random: &mut impl Rng) -> bool {
         self.key += 1;
-        let lifted = self.hold.reconfigured();
+        let lifted = self.hold.reconfigured(now);
         if lifted {
             self.resume(now, random);
         }
@@ -320,6 +320,11 @@ impl Gates {
         if breaker_open {
             self.breaker.half_open(now);
         }
+    }
+
+    /// Time that the lane was held in all, in this life.
+    pub(super) fn held_time(&self, now: Instant) -> Duration {
+        self.hold.held_time(now)
     }
 
     /// The hold in force.

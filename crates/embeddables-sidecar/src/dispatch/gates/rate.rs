@@ -24,11 +24,12 @@ impl Clock for Ticks {
     }
 }
 
-/// The rate of one lane. Tokens that were taken and not used are kept for the next call.
+/// The rate of one lane. Tokens that were taken and not used are kept for the next call, at most a burst of them.
 #[derive(Debug)]
 pub(super) struct Rate {
     limiter: Option<RateLimiter<NotKeyed, InMemoryState, Ticks, NoOpMiddleware<Nanos>>>,
     clock: Ticks,
+    burst: usize,
     in_hand: usize,
     next: Option<Instant>,
 }
@@ -36,8 +37,11 @@ pub(super) struct Rate {
 impl Rate {
     pub(super) fn new(limit: Option<config::Rate>, now: Instant) -> Self {
         let clock = Ticks(now);
+        let quota = limit.map(quota);
+        let burst = quota.map_or(0, |quota| quota.burst_size().get());
         Self {
-            limiter: limit.map(|limit| RateLimiter::direct_with_clock(quota(limit), clock)),
+            limiter: quota.map(|quota| RateLimiter::direct_with_clock(quota, clock)),
+            burst: usize::try_from(burst).unwrap_or(usize::MAX),
             clock,
             in_hand: 0,
             next: None,
@@ -49,7 +53,7 @@ impl Rate {
         let Some(limiter) = &self.limiter else {
             return wanted;
         };
-        while self.in_hand < wanted {
+        while self.in_hand < wanted.min(self.burst) {
             match limiter.check() {
                 Ok(()) => self.in_hand += 1,
                 Err(not_until) => {
@@ -128,6 +132,15 @@ mod tests {
         rate.spend();
         assert_eq!(rate.available(5), 0);
         assert!(rate.next().is_some());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_idle_lane_saves_up_no_more_than_a_burst() {
+        let mut rate = Rate::new(Some(rate("10/s")), Instant::now());
+        for _ in 0..100 {
+            assert_eq!(rate.available(64), 1);
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
     }
 
     #[test]

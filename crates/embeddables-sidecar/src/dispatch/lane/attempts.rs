@@ -25,6 +25,8 @@ pub(super) struct Flight {
     key: OrderKey,
     ticket: Ticket,
     age_at_claim: Duration,
+    /// Time that the lane had been held when the attempt began.
+    held_before: Duration,
     deliver_before: Option<UnixMillis>,
     claimed: Instant,
     start: UnixMillis,
@@ -64,19 +66,19 @@ impl Lane {
             self.give_up(guard, lease.order_key, disposition, &progress);
             return;
         }
+        let (key, sequence) = (lease.order_key, lease.sequence);
         if lease.behind {
+            self.identifiers.line_up(key, sequence);
             let decision = rules::follow(None, facts, &mut progress, &policy);
-            self.finish(guard, lease.order_key, decision);
+            self.finish(guard, key, decision);
         } else if self.stopping >= Stop::Finish || !self.gates.admits(now) {
             // A gate closed while the claim was under way.
-            let decision = Decision {
-                disposition: Disposition::Release,
-                gate: Gate::Pass,
-            };
-            self.finish(guard, lease.order_key, decision);
-        } else if let Err(head) = self.identifiers.take_up(lease.order_key, lease.sequence) {
-            let decision = rules::follow(Some(head), facts, &mut progress, &policy);
-            self.finish(guard, lease.order_key, decision);
+            self.identifiers.line_up(key, sequence);
+            let decision = rules::give_back(facts, &progress, &policy);
+            self.finish(guard, key, decision);
+        } else if let Err(occupied) = self.identifiers.take_up(key, sequence) {
+            let decision = rules::follow(occupied.by, facts, &mut progress, &policy);
+            self.finish(guard, key, decision);
         } else {
             self.send(&lease, stored, deliver_before, guard, progress, now);
         }
@@ -112,6 +114,7 @@ impl Lane {
             ticket: self.gates.begin(is_repeat, self.in_flight.len() + 1, now),
             progress,
             age_at_claim: lease.age,
+            held_before: self.gates.held_time(now),
             deliver_before,
             claimed: now,
             start: self.clock.wall(),
@@ -148,7 +151,13 @@ impl Lane {
         let now = Instant::now();
         let duration = now.saturating_duration_since(flight.claimed);
         flight.progress.note_attempt(flight.start, duration, &attempt);
-        let facts = self.facts(flight.age_at_claim + duration, flight.deliver_before);
+        // A hold that began meanwhile costs no age.
+        let held = self.gates.held_time(now).saturating_sub(flight.held_before);
+        let age = flight.age_at_claim + duration.saturating_sub(held);
+        let facts = Facts {
+            succeeds_unknown: self.identifiers.is_given_up(flight.key),
+            ..self.facts(age, flight.deliver_before)
+        };
         let policy = Arc::clone(&self.settings.policy);
         let decision = rules::decide(
             &attempt,
@@ -165,6 +174,11 @@ impl Lane {
             Verdict::Delivered(_) => self.identifiers.learn(flight.key, true),
             Verdict::EntryNotFound => self.identifiers.learn(flight.key, false),
             _ => {}
+        }
+        if flight.progress.reason == rules::reason::ENTRY_NOT_FOUND
+            && matches!(decision.disposition, Disposition::DeadLetter { .. })
+        {
+            self.identifiers.give_up(flight.key);
         }
         self.log(sequence, &decision.disposition, &flight.progress);
         self.finish(flight.guard, flight.key, decision);
@@ -200,6 +214,7 @@ impl Lane {
         Facts {
             age,
             deliver_before,
+            succeeds_unknown: false,
             wall: self.clock.wall(),
             steady: self.clock.steady(),
         }

@@ -70,7 +70,11 @@ impl Lane {
                     None => None,
                 };
                 self.look_no_later_than(next_look);
-                for lease in claimed.leases {
+                let mut leases = claimed.leases;
+                if self.settings.policy.ordered {
+                    leases.sort_by_key(|lease| lease.sequence);
+                }
+                for lease in leases {
                     self.begin(lease, now);
                 }
             }

@@ -110,7 +110,9 @@ impl Lane {
                 _ => None,
             });
         if let Some(earliest) = waits.min() {
-            self.look_no_later_than(Some(Instant::now() + Self::until(earliest, self.clock.steady())));
+            let now = Instant::now();
+            self.look_no_later_than(Some(now + Self::until(earliest, self.clock.steady())));
+            self.note_time(now);
         }
     }
 

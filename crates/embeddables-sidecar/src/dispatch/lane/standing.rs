@@ -16,6 +16,9 @@ use crate::dispatch::note::LaneNote;
 /// Longest pause that is taken over from an earlier life: what upstream may ask for at most.
 const LONGEST_PAUSE: Duration = Duration::from_hours(1);
 
+/// Time after which what the steady clock shows is noted again, where events wait by it.
+const NOTE_TIME_AFTER: Duration = Duration::from_mins(1);
+
 /// What the lane has to write down and to tell.
 #[derive(Debug)]
 pub(super) struct Standing {
@@ -23,6 +26,8 @@ pub(super) struct Standing {
     configuration: String,
     /// Whether the state on disk is not the present one.
     dirty: bool,
+    /// When it was last written in this life.
+    saved_at: Option<Instant>,
     /// Operators who wait until it is.
     replies: Vec<oneshot::Sender<LaneView>>,
     /// What was last logged.
@@ -43,6 +48,7 @@ impl Standing {
         Self {
             configuration: configuration(endpoint),
             dirty: false,
+            saved_at: None,
             replies: Vec::new(),
             logged: Mood::Open,
         }
@@ -62,7 +68,7 @@ impl Lane {
     pub(super) fn restore(&mut self, now: Instant) {
         let state = self.store.lane_state(&self.settings.name);
         let note = LaneNote::decode_bytes(&state.note);
-        let pause = note.pause_until().0.saturating_sub(self.clock.wall().0).max(0);
+        let pause = note.pause_until().0.saturating_sub(self.clock.steady().0).max(0);
         let pause = Duration::from_millis(pause.unsigned_abs()).min(LONGEST_PAUSE);
         self.gates
             .restore(pause, note.breaker_open(), now, &mut self.random);
@@ -119,23 +125,31 @@ impl Lane {
         }
     }
 
+    /// Events wait by the steady clock: what it shows is noted from time to time, for the next life to go on from.
+    pub(super) fn note_time(&mut self, now: Instant) {
+        let saved_lately = |at: Instant| now.saturating_duration_since(at) < NOTE_TIME_AFTER;
+        self.standing.dirty |= !self.standing.saved_at.is_some_and(saved_lately);
+    }
+
     pub(super) fn start_saving(&mut self, now: Instant) {
         if self.saving.is_some() || !self.standing.dirty || now < self.health.ready_at() {
             return;
         }
         let pause = self.gates.pause_left(now);
-        let pause_until = (!pause.is_zero()).then(|| self.wall_at(now + pause, now));
+        let pause_until = (!pause.is_zero()).then(|| later(self.clock.steady(), pause));
         let note = LaneNote::new(
             self.gates.held(),
             &self.standing.configuration,
             pause_until,
             self.gates.is_broken(),
+            self.clock.steady(),
         );
         let state = LaneState {
             ageing: self.gates.held().is_none(),
             note: note.encode_bytes(),
         };
         self.standing.dirty = false;
+        self.standing.saved_at = Some(now);
         let (store, lane) = (Arc::clone(&self.store), self.settings.name.clone());
         self.saving = Some(Box::pin(
             async move { store.write_lane_state(&lane, state).await },
@@ -223,7 +237,10 @@ impl Lane {
 
     /// What the wall clock will show at a moment of the steady one.
     fn wall_at(&self, at: Instant, now: Instant) -> UnixMillis {
-        let ahead = at.saturating_duration_since(now).as_millis();
-        UnixMillis(self.clock.wall().0.saturating_add(i64::try_from(ahead).unwrap_or(i64::MAX)))
+        later(self.clock.wall(), at.saturating_duration_since(now))
     }
+}
+
+fn later(time: UnixMillis, by: Duration) -> UnixMillis {
+    UnixMillis(time.0.saturating_add(i64::try_from(by.as_millis()).unwrap_or(i64::MAX)))
 }

@@ -1,0 +1,447 @@
+//! Plays a plan: lives of the sidecar's lanes, callers, operators, keys, clocks and crashes, one after the other by time.
+
+use std::num::NonZeroUsize;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use embeddables_client::{ApiKey, BaseUrl, Endpoint};
+use embeddables_core::{
+    Defaults, Event, EventId, Identifier, IdentifierValue, ProjectId, Properties, Rules, Timestamp, ValidEvent,
+};
+use embeddables_queue::memory::{MemoryConfig, MemoryQueue};
+use embeddables_queue::{Append, Durability, LaneName, Ledger as _, Queue as _, Store, UnixMillis};
+use embeddables_sidecar::clock::Clock;
+use embeddables_sidecar::dispatch::board::Board;
+use embeddables_sidecar::dispatch::schedule::Schedule;
+use embeddables_sidecar::dispatch::{latest_steady, GateSettings, Lane, LaneParts, LaneSettings, ProbeIntervals, Pulse, Stop};
+use embeddables_sidecar::enqueue::Enqueuer;
+use embeddables_sidecar::settle::rules::{Ambiguity, Policy};
+use embeddables_sidecar::validate::Checked;
+use prometheus_client::metrics::counter::Counter;
+use tokio::sync::{Notify, watch};
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use crate::clock::{LifeClock, Running, Wall};
+use crate::oracle::Oracle;
+use crate::plan::{END, ENTRY_SCHEDULE, EventPlan, Plan};
+use crate::planted::Planted;
+use crate::store::SimStore;
+use crate::upstream::{KEYS, Upstream};
+
+/// Shortest time between probes.
+pub(crate) const PROBE_MIN: Duration = Duration::from_secs(5);
+
+/// Time between two looks at the store.
+const LOOK: Duration = Duration::from_secs(60);
+
+/// What happens at its time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Action {
+    Crash(Duration),
+    Jump(i64),
+    KeyUpstream(usize),
+    KeyFile(usize),
+    Operator { lane: usize, holds: bool },
+    Look,
+    End,
+}
+
+/// Plays a seed.
+///
+/// # Errors
+/// With the first violation.
+pub(crate) fn play(seed: u64, planted: Option<Planted>) -> Result<(), String> {
+    match run(seed, planted).violation() {
+        None => Ok(()),
+        Some(violation) => Err(violation),
+    }
+}
+
+/// All that happens when a seed is played.
+pub(crate) fn trace(seed: u64) -> Vec<String> {
+    run(seed, None).trace()
+}
+
+fn run(seed: u64, planted: Option<Planted>) -> Arc<Oracle> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .expect("a runtime");
+    runtime.block_on(async {
+        let world = World::new(seed, planted);
+        let oracle = Arc::clone(&world.oracle);
+        world.play().await;
+        oracle
+    })
+}
+
+struct World {
+    seed: u64,
+    planted: Option<Planted>,
+    plan: Arc<Plan>,
+    begin: Instant,
+    wall: Arc<Wall>,
+    oracle: Arc<Oracle>,
+    upstream: Arc<Upstream>,
+    /// Key in each key file.
+    keys: Vec<usize>,
+    door: Arc<Door>,
+    /// Outcomes read so far.
+    outcomes: Vec<(u64, String)>,
+}
+
+/// Where callers find the present life of the sidecar.
+#[derive(Default)]
+struct Door {
+    open: Mutex<Option<(Arc<SimStore>, Arc<LifeClock>)>>,
+    closed: Notify,
+}
+
+/// One life of the sidecar.
+struct Life {
+    store: Arc<SimStore>,
+    lanes: JoinSet<usize>,
+    stop: watch::Sender<Stop>,
+    board: Board,
+    endpoints: Vec<watch::Sender<Arc<Endpoint>>>,
+}
+
+impl World {
+    fn new(seed: u64, planted: Option<Planted>) -> Self {
+        let plan = Arc::new(Plan::draw(seed));
+        let wall = Wall::new();
+        let oracle = Oracle::new(Arc::clone(&plan), Arc::clone(&wall));
+        Self {
+            upstream: Upstream::new(seed, Arc::clone(&plan), Arc::clone(&oracle), planted),
+            keys: vec![0; plan.lanes.len()],
+            begin: Instant::now(),
+            door: Arc::default(),
+            outcomes: Vec::new(),
+            seed,
+            planted,
+            plan,
+            wall,
+            oracle,
+        }
+    }
+
+    async fn play(mut self) {
+        let mut life = self.start(0, None);
+        let mut callers = JoinSet::new();
+        for (lane, plan) in self.plan.lanes.iter().enumerate() {
+            for event in &plan.events {
+                let caller = Caller {
+                    lane,
+                    event: event.clone(),
+                    begin: self.begin,
+                    door: Arc::clone(&self.door),
+                    oracle: Arc::clone(&self.oracle),
+                };
+                callers.spawn(caller.call());
+            }
+        }
+        let mut lives = 1;
+        for (at, action) in self.actions() {
+            tokio::time::sleep_until(self.begin + at).await;
+            if self.oracle.violation().is_some() {
+                break;
+            }
+            match action {
+                Action::Crash(down) => {
+                    life = self.crash(life, down, lives).await;
+                    lives += 1;
+                }
+                other => self.act(&mut life, other).await,
+            }
+        }
+        callers.abort_all();
+        end(life).await;
+    }
+
+    /// Everything but what callers do, by time.
+    fn actions(&self) -> Vec<(Duration, Action)> {
+        let mut actions: Vec<(Duration, Action)> = vec![(END, Action::End)];
+        actions.extend(self.plan.crashes.iter().map(|(at, down)| (*at, Action::Crash(*down))));
+        actions.extend(self.plan.jumps.iter().map(|(at, by)| (*at, Action::Jump(*by))));
+        for (lane, plan) in self.plan.lanes.iter().enumerate() {
+            if let Some((upstream, file)) = plan.rotation {
+                actions.push((upstream, Action::KeyUpstream(lane)));
+                actions.push((file, Action::KeyFile(lane)));
+            }
+            if let Some((from, until)) = plan.operator {
+                actions.push((from, Action::Operator { lane, holds: true }));
+                actions.push((until, Action::Operator { lane, holds: false }));
+            }
+        }
+        let looks = (1..).map(|count| LOOK * count).take_while(|at| *at < END);
+        actions.extend(looks.map(|at| (at, Action::Look)));
+        actions.sort();
+        actions
+    }
+
+    async fn act(&mut self, life: &mut Life, action: Action) {
+        match action {
+            Action::Jump(by) => self.wall.jump(by),
+            Action::KeyUpstream(lane) => self.oracle.rekeyed_upstream(lane),
+            Action::KeyFile(lane) => {
+                self.keys[lane] = 1;
+                if self.planted != Some(Planted::OldKeyHolds) {
+                    life.endpoints[lane].send_replace(endpoint(lane, 1));
+                }
+            }
+            Action::Operator { lane, holds } => self.operate(life, lane, holds).await,
+            Action::Look => self.look(life, false).await,
+            Action::End => {
+                self.look(life, true).await;
+                self.oracle.check_outcomes(&self.outcomes);
+            }
+            Action::Crash(_) => unreachable!("crashes are played by themselves"),
+        }
+    }
+
+    async fn operate(&self, life: &Life, lane: usize, holds: bool) {
+        let project = project(lane);
+        let done = async {
+            if holds {
+                life.board.hold(&project, String::new()).await
+            } else {
+                self.oracle.operated(lane, false);
+                life.board.resume(&project).await
+            }
+        };
+        match tokio::time::timeout(Duration::from_secs(10), done).await {
+            Ok(Ok(_)) if holds => self.oracle.operated(lane, true),
+            Ok(Ok(_)) => {}
+            other => self.oracle.fail(format!("the lane did not obey: {other:?}")),
+        }
+    }
+
+    /// Reads new outcomes, and looks whether everything is known.
+    async fn look(&mut self, life: &Life, over: bool) {
+        loop {
+            let after = self.outcomes.last().map_or(0, |(number, _)| *number);
+            let page = life.store.outcomes(after, 8).await.expect("open");
+            if page.is_empty() {
+                break;
+            }
+            self.outcomes
+                .extend(page.into_iter().map(|outcome| (outcome.number, outcome.id.to_string())));
+        }
+        self.oracle.check_store(life.store.inner(), over).await;
+    }
+
+    async fn crash(&mut self, life: Life, down: Duration, lives: u32) -> Life {
+        let until = Instant::now() + down;
+        self.oracle.crashed(until);
+        life.store.inner().kill();
+        self.door.open.lock().expect("the door").take();
+        self.door.closed.notify_waiters();
+        let store = Arc::clone(&life.store);
+        end(life).await;
+        tokio::time::sleep_until(until).await;
+        let life = self.start(lives, Some(&store));
+        self.oracle.check_store(life.store.inner(), false).await;
+        life
+    }
+
+    fn start(&self, number: u32, former: Option<&SimStore>) -> Life {
+        let names: Vec<_> = (0..self.plan.lanes.len()).map(lane_name).collect();
+        let config = MemoryConfig {
+            clock: Running::start(),
+            ..MemoryConfig::new(names.clone())
+        };
+        let inner = match former {
+            None => MemoryQueue::new(config),
+            Some(former) => former.inner().reopened(config),
+        };
+        let seed = self.seed.wrapping_mul(31).wrapping_add(u64::from(number));
+        let store = SimStore::new(seed, inner, Arc::clone(&self.oracle), self.planted, former);
+        let clock = Arc::new(LifeClock::start(&self.wall, latest_steady(&*store, &names)));
+        let (board, mut posts) = Board::new((0..self.plan.lanes.len()).map(project));
+        let (stop, stopped) = watch::channel(Stop::Run);
+        let mut life = Life {
+            store: Arc::clone(&store),
+            lanes: JoinSet::new(),
+            stop,
+            board,
+            endpoints: Vec::new(),
+        };
+        for lane in 0..self.plan.lanes.len() {
+            let (sender, receiver) = watch::channel(endpoint(lane, self.keys[lane]));
+            life.endpoints.push(sender);
+            let parts = LaneParts {
+                store: Arc::clone(&store) as Arc<dyn Store>,
+                deliver: self.upstream.service(lane, number),
+                clock: Arc::clone(&clock) as Arc<dyn Clock>,
+                feed: Arc::default(),
+                endpoint: receiver,
+                post: posts.remove(&project(lane)).expect("its post"),
+                seed: seed ^ lane as u64,
+            };
+            let lane = Lane::new(self.settings(lane, &*clock), parts);
+            life.lanes.spawn(lane.run(stopped.clone()));
+        }
+        *self.door.open.lock().expect("the door") = Some((store, clock));
+        life
+    }
+
+    fn settings(&self, lane: usize, clock: &dyn Clock) -> LaneSettings {
+        let plan = &self.plan.lanes[lane];
+        let rate = plan.rate_per_second.map(|rate| format!("{rate}/s"));
+        LaneSettings {
+            name: lane_name(lane),
+            gates: GateSettings {
+                max_in_flight: NonZeroUsize::new(plan.max_in_flight).expect("not zero"),
+                rate: rate.map(|rate| rate.parse().expect("a rate")),
+                probes: ProbeIntervals {
+                    min: PROBE_MIN,
+                    max: Duration::from_secs(60),
+                },
+                trip_at_ambiguous: plan.ambiguous_is_final,
+                half_open_attempts: if self.planted == Some(Planted::HalfOpenLetsTwoThrough) {
+                    2
+                } else {
+                    1
+                },
+            },
+            policy: Arc::new(Policy {
+                schedule: Schedule {
+                    retry_min: Duration::from_millis(500),
+                    retry_max: Duration::from_secs(60),
+                    max_age: plan.max_age,
+                    entry_schedule: ENTRY_SCHEDULE.to_vec(),
+                },
+                ambiguity: if plan.ambiguous_is_final {
+                    Ambiguity::DeadLetter
+                } else {
+                    Ambiguity::Retry
+                },
+                ordered: plan.ordered,
+            }),
+            max_batch: NonZeroUsize::new(8).expect("not zero"),
+            linger: Duration::ZERO,
+            live_percent: 20,
+            pulse: Pulse::new(clock.steady()),
+            lost: Counter::default(),
+        }
+    }
+}
+
+async fn end(mut life: Life) {
+    life.stop.send_replace(Stop::Abandon);
+    while let Some(ended) = life.lanes.join_next().await {
+        ended.expect("a lane does not panic");
+    }
+}
+
+/// Somebody who publishes one event, as often as it takes.
+struct Caller {
+    lane: usize,
+    event: EventPlan,
+    begin: Instant,
+    door: Arc<Door>,
+    oracle: Arc<Oracle>,
+}
+
+impl Caller {
+    async fn call(self) {
+        tokio::time::sleep_until(self.begin + self.event.at).await;
+        self.publish().await;
+        if let Some(after) = self.event.repeat_after {
+            tokio::time::sleep(after).await;
+            self.publish().await;
+        }
+    }
+
+    /// Tries until the event is acknowledged.
+    async fn publish(&self) {
+        loop {
+            let open = self.door.open.lock().expect("the door").clone();
+            if let Some((store, clock)) = open {
+                let closed = self.door.closed.notified();
+                tokio::select! {
+                    biased;
+                    () = closed => {}
+                    acknowledged = self.try_once(&store, &*clock) => if acknowledged {
+                        return;
+                    }
+                }
+            }
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    }
+
+    async fn try_once(&self, store: &Arc<SimStore>, clock: &dyn Clock) -> bool {
+        let wall = clock.wall();
+        let within = self.event.deliver_within.map(|within| crate::clock::millis(within));
+        let deadline = within.map(|within| UnixMillis(wall.0 + within));
+        let enqueuer = Enqueuer::new(Arc::clone(store) as Arc<dyn Store>);
+        let record = enqueuer.record(checked(self.lane, &self.event), wall, deadline);
+        let id = &self.event.id;
+        self.oracle.offered(self.lane, id, record.order_key, deadline);
+        let append = Append {
+            records: vec![record],
+            durability: Durability::Memory,
+            atomic: false,
+        };
+        match store.append(append).await {
+            Ok(results) => match results.first() {
+                Some(Ok(appended)) => {
+                    self.oracle
+                        .acknowledged(self.lane, id, appended.sequence, appended.duplicate);
+                    true
+                }
+                refused => {
+                    self.oracle.fail(format!("{id} was refused: {refused:?}"));
+                    true
+                }
+            },
+            Err(_) => false,
+        }
+    }
+}
+
+fn checked(lane: usize, plan: &EventPlan) -> Checked {
+    let event = Event {
+        embeddable_id: "flow_1".to_owned(),
+        name: "visit".to_owned(),
+        identifier: Some(Identifier {
+            key: "email".to_owned(),
+            value: Some(IdentifierValue::String(format!("user-{}", plan.user))),
+        }),
+        properties: Properties::Json(properties(&plan.id)),
+        ..Event::default()
+    };
+    let project = project(lane);
+    let defaults = Defaults {
+        project_id: Some(&project),
+        event_id: EventId::parse(&plan.id).expect("an id"),
+        now: Timestamp::from_unix(0, 0).expect("a time"),
+    };
+    let valid: ValidEvent = event.validate(&defaults, &Rules::default()).expect("a valid event");
+    Checked {
+        canonical: embeddables_core::canonical(&event),
+        event: valid,
+    }
+}
+
+/// Properties that tell one event from another.
+pub(crate) fn properties(id: &str) -> String {
+    let id = id.split('~').next().unwrap_or(id);
+    format!("{{ \"of\": \"{id}\" }}")
+}
+
+fn project(lane: usize) -> ProjectId {
+    ProjectId::parse(&format!("pr_{lane}")).expect("a project")
+}
+
+fn lane_name(lane: usize) -> LaneName {
+    LaneName::new(format!("pr_{lane}"))
+}
+
+fn endpoint(lane: usize, key: usize) -> Arc<Endpoint> {
+    let url = BaseUrl::parse("http://127.0.0.1:1").expect("a URL");
+    Arc::new(Endpoint::new(url, project(lane), ApiKey::parse(KEYS[key]).expect("a key")))
+}
