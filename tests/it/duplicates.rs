@@ -4,6 +4,7 @@ use e2e::event::TestEvent;
 use e2e::settings::PROJECT;
 use e2e::stage::Stage;
 use e2e::{calls, refusal, rest, wait};
+use embeddables_mock::Step;
 use embeddables_proto::events::v1::State;
 use tonic::Code;
 
@@ -171,4 +172,62 @@ async fn over_http_the_idempotency_key_is_the_events_id() {
     assert_eq!(answer.header("content-type"), "application/problem+json");
     stage.await_delivered([&event], wait::SOON).await;
     assert_eq!(stage.drain(wait::SOON).await.accepted, 1.0);
+}
+
+#[tokio::test]
+async fn a_repeat_tells_the_state_that_the_event_is_in_now_whatever_that_is() {
+    let stage = Stage::with(|settings| settings.without_probes().without_retries()).await;
+    let check = async |event: &TestEvent, state: State, reason: &str| {
+        stage.await_reason(event, state, reason).await;
+        let repeat = stage.publish(event).await;
+        assert!(repeat.duplicate, "{repeat:?}");
+        assert_eq!(
+            (repeat.state(), repeat.reason.as_str()),
+            (state, reason),
+            "{repeat:?}"
+        );
+    };
+    let answers = [
+        (
+            "waiting",
+            Step::status(503),
+            State::Waiting,
+            "UPSTREAM_UNAVAILABLE",
+        ),
+        (
+            "dead",
+            Step::status(422),
+            State::DeadLettered,
+            "UPSTREAM_REJECTED",
+        ),
+        ("held", Step::status(401), State::Held, "KEY_REJECTED"),
+    ];
+    for (id, step, state, reason) in answers {
+        stage.upstream.fail_next([step]);
+        let event = TestEvent::new(id);
+        stage.publish(&event).await;
+        check(&event, state, reason).await;
+    }
+    let never_tried = TestEvent::new("held-too");
+    stage.publish(&never_tried).await;
+    check(&never_tried, State::Held, "KEY_REJECTED").await;
+    let books = stage.balance_books().await;
+    assert_eq!((books.accepted, books.dead_lettered), (4.0, 1.0), "{books:?}");
+    assert_eq!(stage.upstream.request_count(), 3);
+}
+
+#[tokio::test]
+async fn the_same_id_in_another_project_is_another_event() {
+    let stage = Stage::with(|settings| settings.with_projects([("pr_one", ""), ("pr_two", "")])).await;
+    stage.upstream.configure(embeddables_mock::Settings::default());
+    for project in ["pr_one", "pr_two"] {
+        let event = TestEvent::new("shared-id")
+            .with("of", project)
+            .in_project(project);
+        assert!(!stage.publish(&event).await.duplicate);
+        assert!(stage.publish(&event).await.duplicate);
+        stage.await_state(&event, State::Delivered).await;
+        assert_eq!(stage.upstream.tries_of(project).len(), 1);
+    }
+    assert_eq!(stage.drain(wait::SOON).await.accepted, 2.0);
 }

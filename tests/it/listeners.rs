@@ -83,7 +83,7 @@ async fn readiness_does_not_follow_the_upstream() {
 #[tokio::test]
 async fn the_ready_file_tells_every_address_version_and_pid() {
     let stage = Stage::new().await;
-    for name in ["grpc", "grpc_unix", "http", "ops", "version"] {
+    for name in ["grpc", "grpc_unix", "http", "ops", "admin", "version"] {
         assert!(!stage.sidecar.ready(name).is_empty(), "{name}");
     }
     assert_eq!(
@@ -152,6 +152,7 @@ async fn the_metrics_of_the_contract_are_there_after_one_event() {
         "embeddables_settle_discarded_events_total",
         "embeddables_queue_quarantined_events_total",
         "embeddables_deliver_attempts_total",
+        "embeddables_lanes",
         "embeddables_queue_events",
         "embeddables_queue_bytes",
         "embeddables_queue_fsync_seconds_count",

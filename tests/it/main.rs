@@ -9,7 +9,29 @@ mod streams;
 
 mod backlog;
 mod outcomes;
+mod upstream_answers;
+mod upstream_cuts;
+mod upstream_down;
 mod upstream_tls;
+
+mod ambiguity;
+mod flow;
+mod holds;
+mod keys;
+mod order;
+mod parking;
+mod recovery;
+mod retry_after;
+
+mod deliver_before;
+mod waits;
+mod watching;
+
+mod documents;
+
+mod dead_letters;
+mod operator_commands;
+mod operators;
 
 mod crash;
 mod disk_full;

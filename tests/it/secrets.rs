@@ -7,8 +7,10 @@ use e2e::event::{TestEvent, string_identifier};
 use e2e::metrics::Scrape;
 use e2e::settings::PROJECT;
 use e2e::stage::Stage;
-use e2e::{calls, rest, sidecar, wait};
+use e2e::watching::{Wanted, Watch};
+use e2e::{admin, calls, rest, sidecar, wait};
 use embeddables_mock::{ResetPoint, Settings, Step};
+use embeddables_proto::admin::v1::ListDeadLettersRequest;
 use embeddables_proto::events::v1::State;
 use serde_json::json;
 
@@ -99,6 +101,7 @@ async fn canaries_in_key_identifier_and_properties_are_nowhere_to_be_seen() {
     provoke(&stage).await;
     stage.drain(wait::SOON).await;
     check_clean("a scrape", &Scrape::of(&stage.sidecar).await.text);
+    check_operators(&stage).await;
     for path in ["/livez", "/readyz", "/nothing"] {
         check_clean(path, &rest::get(stage.sidecar.ready("ops"), path).await.body);
     }
@@ -111,6 +114,20 @@ async fn canaries_in_key_identifier_and_properties_are_nowhere_to_be_seen() {
     assert!(!log.is_empty(), "at level trace something is logged");
     check_clean("the log", &log);
     check_key_not_stored(&stage.settings.queue_directory());
+}
+
+/// What operators see unasked: lanes, dead letters, outcomes.
+async fn check_operators(stage: &Stage) {
+    let lanes = admin::lanes(&stage.sidecar).await;
+    check_clean("the lanes", &format!("{lanes:?}"));
+    let listed = admin::dead_letters(&stage.sidecar, ListDeadLettersRequest::default()).await;
+    assert_eq!(admin::ids(&listed), ["rejected"]);
+    check_clean("the list of dead letters", &format!("{listed:?}"));
+    let letter = admin::dead_letter(&stage.sidecar, "rejected", false).await;
+    check_clean("a dead letter", &format!("{letter:?}"));
+    let watch = Watch::open(&stage.client(), Wanted::earliest()).await;
+    let outcomes = watch.expect("the stream opens").take(6).await;
+    check_clean("an outcome", &format!("{outcomes:?}"));
 }
 
 fn check_key_not_stored(queue: &Path) {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use e2e::event::TestEvent;
-use e2e::load::Load;
+use e2e::load::{Load, Report};
 use e2e::stage::Stage;
 use e2e::{calls, refusal, wait};
 use embeddables_mock::{FaultScript, Step};
@@ -156,4 +156,58 @@ async fn a_second_sigterm_ends_at_once() {
     stage.restart().await;
     stage.await_delivered([&event], wait::SOON).await;
     stage.drain(wait::SOON).await;
+}
+
+/// Time between SIGTERM and SIGKILL, as a pod's end may leave it; none is the least.
+const GRACES: [Duration; 6] = [
+    Duration::ZERO,
+    Duration::from_millis(10),
+    Duration::from_millis(100),
+    Duration::from_millis(400),
+    Duration::from_millis(1_200),
+    Duration::from_millis(3_000),
+];
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn however_little_grace_sigterm_gets_nothing_acknowledged_is_lost_or_sent_twice_unflagged() {
+    let mut stage = Stage::with(|settings| settings.set("SHUTDOWN__DRAIN_TIMEOUT", "2s")).await;
+    let mut total = Report::default();
+    for (round, grace) in GRACES.into_iter().enumerate() {
+        // Slow enough that deliveries are in flight at every moment.
+        stage
+            .upstream
+            .push(FaultScript::forever([Step::latency(Duration::from_millis(50))]));
+        let load = Load::start(&stage.sidecar, &format!("grace-{round}"), 7, Vec::new());
+        load.await_acknowledged(200).await;
+        stage.sidecar.terminate();
+        // Not to wait for something: the moment of the kill is what is tried here.
+        if tokio::time::timeout(grace, stage.sidecar.wait_for_end())
+            .await
+            .is_err()
+        {
+            stage.sidecar.kill_nine().await;
+        }
+        total.absorb(load.finish().await);
+        stage.upstream.recover();
+        stage.restart().await;
+        stage.balance_books().await;
+    }
+    stage
+        .await_delivered(total.acknowledged.values(), wait::LONG)
+        .await;
+    let books = stage.drain(wait::LONG).await;
+    assert_eq!(books.delivered, books.accepted, "nothing was given up: {books:?}");
+    let repeated: Vec<String> = stage.upstream.look(|created| {
+        let repeated = created.iter().filter(|(_, bodies)| bodies.len() > 1);
+        repeated.map(|(id, _)| id.clone()).collect()
+    });
+    for id in &repeated {
+        let status = calls::get(&stage.client(), id)
+            .await
+            .expect("a delivered event is known");
+        assert!(
+            status.possible_duplicate,
+            "upstream has {id} more than once: {status:?}"
+        );
+    }
 }

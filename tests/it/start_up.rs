@@ -84,6 +84,31 @@ async fn what_is_wrong_with_the_configuration_is_told_before_the_store_is_opened
             vec!["delivery.retry_min"],
         ),
         (
+            "probes that grow rarer the wrong way round",
+            good.clone().set("DELIVERY__PROBE_MIN", "10m"),
+            vec!["delivery.probe_min", "delivery.probe_max"],
+        ),
+        (
+            "an unknown order",
+            good.clone().set("DELIVERY__ORDER", "sideways"),
+            vec!["delivery.order"],
+        ),
+        (
+            "an unknown policy",
+            good.clone().set("DELIVERY__AMBIGUITY", "drop"),
+            vec!["delivery.ambiguity"],
+        ),
+        (
+            "a rate without a time",
+            good.clone().set("DELIVERY__RATE", "50"),
+            vec!["delivery.rate"],
+        ),
+        (
+            "a public address for operators",
+            good.clone().set("LISTEN__ADMIN", "0.0.0.0:0"),
+            vec!["listen.admin", "insecure_allow_remote"],
+        ),
+        (
             "a malformed size",
             good.clone().set("QUEUE__MAX_BYTES", "many"),
             vec!["queue.max_bytes"],

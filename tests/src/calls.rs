@@ -6,8 +6,8 @@ use std::time::Duration;
 use embeddables_proto::events::v1::events_service_client::EventsServiceClient;
 use embeddables_proto::events::v1::publish_result::Result as Taken;
 use embeddables_proto::events::v1::{
-    Event, EventStatus, GetEventRequest, PublishEventRequest, PublishEventsRequest, PublishResult, Refusal,
-    State,
+    Event, EventStatus, GetEventRequest, PublishEventRequest, PublishEventsRequest, PublishOptions,
+    PublishResult, Refusal, State,
 };
 use hyper_util::rt::TokioIo;
 use tokio::net::UnixStream;
@@ -62,6 +62,23 @@ pub async fn publish(client: &Client, event: Event) -> Result<EventStatus, Statu
     Ok(response.status.expect("an answer holds the event's status"))
 }
 
+/// Publishes one event with options.
+///
+/// # Errors
+/// As the call does.
+pub async fn publish_with(
+    client: &Client,
+    event: Event,
+    options: PublishOptions,
+) -> Result<EventStatus, Status> {
+    let request = PublishEventRequest {
+        event: Some(event),
+        options: Some(options),
+    };
+    let response = client.clone().publish_event(request).await?.into_inner();
+    Ok(response.status.expect("an answer holds the event's status"))
+}
+
 /// Publishes many events; one result each, in order.
 ///
 /// # Errors
@@ -80,26 +97,61 @@ pub async fn publish_batch(client: &Client, events: Vec<Event>) -> Result<Vec<Pu
 /// # Errors
 /// As the call does.
 pub async fn get(client: &Client, event_id: &str) -> Result<EventStatus, Status> {
+    get_in(client, "", event_id).await
+}
+
+/// Tells all about one event of a project.
+///
+/// # Errors
+/// As the call does.
+pub async fn get_in(client: &Client, project: &str, event_id: &str) -> Result<EventStatus, Status> {
     let request = GetEventRequest {
         event_id: event_id.to_owned(),
-        project_id: String::new(),
+        project_id: project.to_owned(),
     };
     let response = client.clone().get_event(request).await?.into_inner();
     Ok(response.status.expect("an answer holds the event's status"))
 }
 
-/// Waits until the event is in `state`.
+/// Waits until the event of the default project is in `state`.
 ///
 /// # Panics
 /// Where that takes longer than `bound`.
 pub async fn await_state(client: &Client, event_id: &str, state: State, bound: Duration) -> EventStatus {
-    let what = format!("event {event_id} to be {}", state.as_str_name());
-    wait::until(what, bound, async || match get(client, event_id).await {
-        Ok(status) => (status.state() == state).then_some(status),
-        Err(status) if status.code() == Code::NotFound => panic!("event {event_id} is unknown: {status}"),
-        Err(_) => None,
+    await_status(client, "", event_id, state.as_str_name(), bound, |status| {
+        status.state() == state
     })
     .await
+}
+
+/// Waits until what is told of an event is as wanted; `what` says how that is.
+///
+/// # Panics
+/// Where that takes longer than `bound`; shows what was told last.
+pub async fn await_status(
+    client: &Client,
+    project: &str,
+    event_id: &str,
+    what: &str,
+    bound: Duration,
+    wanted: impl Fn(&EventStatus) -> bool,
+) -> EventStatus {
+    let (mut last, mut found) = (None, None);
+    wait::holds_within(bound, async || {
+        match get_in(client, project, event_id).await {
+            Ok(status) if wanted(&status) => found = Some(status),
+            Ok(status) => last = Some(status),
+            Err(status) if status.code() == Code::NotFound => {
+                panic!("event {event_id} is unknown: {status}")
+            }
+            Err(_) => {}
+        }
+        found.is_some().then_some(())
+    })
+    .await;
+    found.unwrap_or_else(|| {
+        panic!("waited {bound:?} in vain for event {event_id} to be {what}; it is {last:#?}")
+    })
 }
 
 /// Status of an event that was taken.

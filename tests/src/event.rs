@@ -13,6 +13,9 @@ use serde_json::{Value, json};
 /// Property that carries the event's id, so that a request at the mock can be told.
 const ID_PROPERTY: &str = "e2e_id";
 
+/// Embeddable that all test events are about.
+pub const EMBEDDABLE: &str = "flow_e2e";
+
 /// 2026-01-02T03:04:05.678Z.
 const BASE_TIME: i64 = 1_767_323_045_678;
 
@@ -21,6 +24,8 @@ const BASE_TIME: i64 = 1_767_323_045_678;
 pub struct TestEvent {
     /// Its id, which is also in its properties.
     pub id: String,
+    /// Its project; empty for the default one.
+    pub project: String,
     /// What happened.
     pub name: String,
     /// Whom it is about, under the key `email`.
@@ -36,6 +41,7 @@ impl TestEvent {
     pub fn new(id: impl Into<String>) -> Self {
         let id = id.into();
         Self {
+            project: String::new(),
             name: "visit_completed".to_owned(),
             email: format!("{id}@example.com"),
             props: json!({ ID_PROPERTY: id }),
@@ -67,16 +73,30 @@ impl TestEvent {
         self
     }
 
+    /// The same about another user.
+    #[must_use]
+    pub fn about(mut self, email: impl Into<String>) -> Self {
+        self.email = email.into();
+        self
+    }
+
+    /// The same in a project that is named.
+    #[must_use]
+    pub fn in_project(mut self, project: impl Into<String>) -> Self {
+        self.project = project.into();
+        self
+    }
+
     /// As a service sends it over gRPC.
     pub fn to_proto(&self) -> Event {
         Event {
             event_id: self.id.clone(),
-            embeddable_id: "flow_e2e".to_owned(),
+            project_id: self.project.clone(),
+            embeddable_id: EMBEDDABLE.to_owned(),
             name: self.name.clone(),
             timestamp: Some(timestamp(self.unix_millis)),
             identifier: Some(string_identifier("email", &self.email)),
             properties: Some(Properties::PropsJson(self.props.to_string())),
-            ..Event::default()
         }
     }
 
@@ -84,7 +104,7 @@ impl TestEvent {
     pub fn to_upstream_body(&self) -> Value {
         let time = Timestamp::from_millisecond(self.unix_millis).expect("the tests' times are in range");
         json!({
-            "embeddable_id": "flow_e2e",
+            "embeddable_id": EMBEDDABLE,
             "timestamp": time.strftime("%Y-%m-%dT%H:%M:%S%.3fZ").to_string(),
             "custom_event_name": self.name,
             "custom_event_props": self.props.to_string(),

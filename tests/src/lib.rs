@@ -14,18 +14,25 @@
 
 pub mod stage;
 
+pub mod key_file;
 pub mod settings;
 pub mod sidecar;
+pub mod tries;
 pub mod upstream;
 
 pub mod event;
 
+pub mod admin;
 pub mod calls;
+pub mod fuse;
 pub mod load;
 pub mod proxy;
 pub mod raw;
 pub mod rest;
+pub mod scripted;
+pub mod watching;
 
+pub mod lanes;
 pub mod metrics;
 pub mod refusal;
 pub mod wait;

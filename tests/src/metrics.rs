@@ -69,7 +69,7 @@ pub struct Books {
     pub accepted: f64,
     /// Delivered.
     pub delivered: f64,
-    /// Given up.
+    /// Given up, and not replayed since.
     pub dead_lettered: f64,
     /// Removed by an operator.
     pub discarded: f64,
@@ -88,7 +88,7 @@ impl Books {
         Self {
             accepted: scrape.sum("embeddables_ingest_accepted_events_total", &[]),
             delivered: scrape.sum("embeddables_settle_delivered_events_total", &[]),
-            dead_lettered: scrape.sum("embeddables_settle_dead_lettered_events_total", &[]),
+            dead_lettered: scrape.sum("embeddables_queue_events", &[("state", "dead_lettered")]),
             discarded: scrape.sum("embeddables_settle_discarded_events_total", &[]),
             quarantined: scrape.sum("embeddables_queue_quarantined_events_total", &[]),
             here: here

@@ -20,6 +20,17 @@ pub fn reason(status: &Status) -> String {
     info.reason
 }
 
+/// Value that the `ErrorInfo` of an error holds under this name.
+///
+/// # Panics
+/// Where it holds none.
+#[track_caller]
+pub fn metadata(status: &Status, name: &str) -> String {
+    let info = status.get_details_error_info();
+    let value = info.and_then(|info| info.metadata.get(name).cloned());
+    value.unwrap_or_else(|| panic!("`ErrorInfo` names {name}: {status:?}"))
+}
+
 /// Every violation of an error, as (field, reason).
 ///
 /// # Panics

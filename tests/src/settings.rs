@@ -38,9 +38,12 @@ impl Settings {
             .set("LISTEN__GRPC_UNIX", directory.join("grpc.sock"))
             .set("LISTEN__HTTP", "127.0.0.1:0")
             .set("LISTEN__OPS", "127.0.0.1:0")
+            .set("LISTEN__ADMIN", "127.0.0.1:0")
             .set("QUEUE__DIR", directory.join("queue"))
             .set("DELIVERY__RETRY_MIN", "20ms")
             .set("DELIVERY__RETRY_MAX", "200ms")
+            .set("DELIVERY__PROBE_MIN", "100ms")
+            .set("DELIVERY__PROBE_MAX", "1s")
             .set("DELIVERY__ATTEMPT_TIMEOUT", "10s")
             .set("LOG__FORMAT", "text")
     }
@@ -63,6 +66,51 @@ impl Settings {
     pub fn without(mut self, name: &str) -> Self {
         self.environment.remove(&OsString::from(name));
         self
+    }
+
+    /// Serves these projects instead of the default one, each with a key of its own and these lines of configuration.
+    ///
+    /// The mock takes all of their keys once it is configured with [`embeddables_mock::Settings::default`].
+    ///
+    /// # Panics
+    /// Where the files cannot be written.
+    #[must_use]
+    pub fn with_projects<'p>(self, projects: impl IntoIterator<Item = (&'p str, &'p str)>) -> Self {
+        let mut text = String::new();
+        for (project, lines) in projects {
+            let key_file = self.directory.join(format!("key-{project}"));
+            std::fs::write(&key_file, format!("rk_test_{project}\n")).expect("a key can be written");
+            text += &format!(
+                "[projects.{project}]\napi_key_file = {:?}\n{lines}\n",
+                key_file.display().to_string()
+            );
+        }
+        let file = self.directory.join("projects.toml");
+        std::fs::write(&file, text).expect("a configuration can be written");
+        self.without("EMBEDDABLES_API_KEY")
+            .without("EMBEDDABLES_PROJECT_ID")
+            .raw("EMBEDDABLES_SIDECAR_CONFIG", file)
+    }
+
+    /// Has a held lane send no probe within a test.
+    #[must_use]
+    pub fn without_probes(self) -> Self {
+        self.set("DELIVERY__PROBE_MIN", "1h")
+            .set("DELIVERY__PROBE_MAX", "1h")
+    }
+
+    /// Has a failed event not tried again within a test, but by a chance of one in some hundreds: waits are drawn by lot.
+    #[must_use]
+    pub fn without_retries(self) -> Self {
+        self.set("DELIVERY__RETRY_MIN", "6h")
+            .set("DELIVERY__RETRY_MAX", "6h")
+    }
+
+    /// Takes the key of the default project from a file.
+    #[must_use]
+    pub fn with_key_file(self, file: &Path) -> Self {
+        self.without("EMBEDDABLES_API_KEY")
+            .raw("EMBEDDABLES_API_KEY_FILE", file)
     }
 
     /// Folder of everything that the sidecar writes.

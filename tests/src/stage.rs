@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use embeddables_proto::events::v1::{EventStatus, PublishOptions, State};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -13,6 +14,9 @@ use crate::settings::Settings;
 use crate::sidecar::Sidecar;
 use crate::upstream::Upstream;
 use crate::wait;
+
+/// Events that a failure tells all about.
+const SHOWN: usize = 3;
 
 /// An upstream and a sidecar that delivers to it.
 #[derive(Debug)]
@@ -64,6 +68,74 @@ impl Stage {
         calls::client(&self.sidecar)
     }
 
+    /// Publishes an event, which must be taken.
+    ///
+    /// # Panics
+    /// Where it is not.
+    pub async fn publish(&self, event: &TestEvent) -> EventStatus {
+        let published = calls::publish(&self.client(), event.to_proto()).await;
+        published.unwrap_or_else(|status| panic!("{} was not taken: {status:?}", event.id))
+    }
+
+    /// Publishes an event with options; it must be taken.
+    ///
+    /// # Panics
+    /// Where it is not.
+    pub async fn publish_with(&self, event: &TestEvent, options: PublishOptions) -> EventStatus {
+        let published = calls::publish_with(&self.client(), event.to_proto(), options).await;
+        published.unwrap_or_else(|status| panic!("{} was not taken: {status:?}", event.id))
+    }
+
+    /// Publishes many events in one call; each must be taken.
+    ///
+    /// # Panics
+    /// Where one is not.
+    pub async fn publish_all<'e>(&self, events: impl IntoIterator<Item = &'e TestEvent>) {
+        let protos = events.into_iter().map(TestEvent::to_proto).collect();
+        let results = calls::publish_batch(&self.client(), protos).await;
+        for result in results.expect("a batch of good events") {
+            calls::taken(result);
+        }
+    }
+
+    /// What is told of an event now.
+    ///
+    /// # Panics
+    /// Where it is unknown.
+    pub async fn status(&self, event: &TestEvent) -> EventStatus {
+        let status = calls::get_in(&self.client(), &event.project, &event.id).await;
+        status.unwrap_or_else(|status| panic!("{} is unknown: {status:?}", event.id))
+    }
+
+    /// Waits until an event is in `state`.
+    ///
+    /// # Panics
+    /// Where that takes too long.
+    pub async fn await_state(&self, event: &TestEvent, state: State) -> EventStatus {
+        let is_there = |status: &EventStatus| status.state() == state;
+        let (client, what) = (self.client(), state.as_str_name());
+        calls::await_status(&client, &event.project, &event.id, what, wait::SOON, is_there).await
+    }
+
+    /// Waits until an event is in `state` for `reason`.
+    ///
+    /// # Panics
+    /// Where that takes too long.
+    pub async fn await_reason(&self, event: &TestEvent, state: State, reason: &str) -> EventStatus {
+        let is_there = |status: &EventStatus| status.state() == state && status.reason == reason;
+        let (client, what) = (self.client(), format!("{} for {reason}", state.as_str_name()));
+        calls::await_status(&client, &event.project, &event.id, &what, wait::SOON, is_there).await
+    }
+
+    /// Ends the sidecar with SIGKILL and starts it again on the same directory.
+    ///
+    /// # Panics
+    /// Where the new one does not become ready.
+    pub async fn kill_and_restart(&mut self) {
+        self.sidecar.kill_nine().await;
+        self.restart().await;
+    }
+
     /// Starts the sidecar again on the same directory; its former life must have ended.
     ///
     /// # Panics
@@ -82,12 +154,12 @@ impl Stage {
         events: impl IntoIterator<Item = &'e TestEvent>,
         bound: Duration,
     ) {
-        let wanted: BTreeMap<&str, Value> = events
+        let events: BTreeMap<&str, &TestEvent> = events
             .into_iter()
-            .map(|event| (event.id.as_str(), event.body()))
+            .map(|event| (event.id.as_str(), event))
             .collect();
-        let what = format!("{} deliveries at the upstream", wanted.len());
-        wait::until(what, bound, async || {
+        let wanted: BTreeMap<&str, Value> = events.iter().map(|(id, event)| (*id, event.body())).collect();
+        let is_complete = async || {
             // The count is cheap to ask for; the record is read once it can be complete.
             let enough = self.upstream.created_count() >= wanted.len();
             let complete = enough
@@ -95,8 +167,22 @@ impl Stage {
                     .upstream
                     .look(|created| wanted.keys().all(|id| created.contains_key(*id)));
             complete.then_some(())
-        })
-        .await;
+        };
+        if !wait::holds_within(bound, is_complete).await {
+            let missing = self.upstream.look(|created| {
+                let missing = events.iter().filter(|(id, _)| !created.contains_key(**id));
+                missing.map(|(_, event)| *event).collect::<Vec<_>>()
+            });
+            let mut told = Vec::new();
+            for event in missing.iter().take(SHOWN) {
+                told.push(self.status(event).await);
+            }
+            panic!(
+                "waited {bound:?} in vain for {} of {} deliveries, among them {told:#?}",
+                missing.len(),
+                wanted.len()
+            );
+        }
         self.upstream.look(|created| {
             for (id, body) in &wanted {
                 for delivered in &created[*id] {

@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use embeddables_mock::{
-    FaultScript, Mock, MockConfig, ReceivedRequest, SelfSigned, Settings, Step, self_signed_tls,
+    Counts, FaultScript, Mock, MockConfig, ReceivedRequest, SelfSigned, Settings, Step, TlsIdentity,
+    self_signed_tls,
 };
 use serde_json::Value;
 use tokio::io::copy_bidirectional;
@@ -78,6 +79,27 @@ impl Upstream {
         upstream
     }
 
+    /// Starts one behind TLS with this identity, whoever vouches for it.
+    ///
+    /// # Panics
+    /// Where it cannot start.
+    pub async fn start_with(identity: TlsIdentity) -> Self {
+        let config = MockConfig {
+            tls: Some(identity),
+            ..MockConfig::default()
+        };
+        Self::around(start_mock(config).await, None)
+    }
+
+    /// Where it listens, `host:port`.
+    ///
+    /// # Panics
+    /// Never: every base URL names one.
+    pub fn address(&self) -> String {
+        let (_, address) = self.url.split_once("://").expect("a URL has a scheme");
+        address.to_owned()
+    }
+
     /// Base URL.
     pub fn url(&self) -> String {
         self.url.clone()
@@ -125,6 +147,11 @@ impl Upstream {
     /// Where that could never work.
     pub fn configure(&self, settings: Settings) {
         self.mock.configure(settings).expect("settings that can work");
+    }
+
+    /// The mock's counts of requests.
+    pub fn counts(&self) -> Counts {
+        self.mock.counts()
     }
 
     /// How many requests it has received.

@@ -19,12 +19,24 @@ const LOOK_EVERY: Duration = Duration::from_millis(10);
 /// # Panics
 /// Where that takes longer than `bound`; `what` says in the message what was waited for.
 pub async fn until<T>(what: impl Display, bound: Duration, mut probe: impl AsyncFnMut() -> Option<T>) -> T {
+    match look(bound, &mut probe).await {
+        Some(value) => value,
+        None => panic!("waited {bound:?} in vain for {what}"),
+    }
+}
+
+/// Asks `probe` until it gives something; whether it did within `bound`.
+pub async fn holds_within(bound: Duration, mut probe: impl AsyncFnMut() -> Option<()>) -> bool {
+    look(bound, &mut probe).await.is_some()
+}
+
+async fn look<T>(bound: Duration, probe: &mut impl AsyncFnMut() -> Option<T>) -> Option<T> {
     let deadline = Instant::now() + bound;
     loop {
-        if let Some(value) = probe().await {
-            return value;
+        let found = probe().await;
+        if found.is_some() || Instant::now() >= deadline {
+            return found;
         }
-        assert!(Instant::now() < deadline, "waited {bound:?} in vain for {what}");
         sleep(LOOK_EVERY).await;
     }
 }
