@@ -259,7 +259,10 @@ impl Draft<'_> {
             }
         }
         self.set_gate(subject, false)?;
-        while let Some(oldest) = self.first_gate(lane, &key, false)?.filter(|oldest| *oldest < sequence) {
+        while let Some(oldest) = self
+            .first_gate(lane, &key, false)?
+            .filter(|oldest| *oldest < sequence)
+        {
             if !self.remove_gate(oldest)? {
                 return Err(STRAY_INDEX);
             }

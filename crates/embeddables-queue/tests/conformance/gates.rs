@@ -427,3 +427,40 @@ pub(crate) async fn whoever_waits_is_woken_when_a_follower_is_let_go<B: Backend>
     assert_eq!(claimed.next_due, None);
     assert_eq!(claim(&*store, 9, 5).await.next_due, None::<UnixMillis>);
 }
+
+const LINE: Gate = Gate::Line { head: None };
+
+pub(crate) async fn those_that_stand_in_line_go_by_their_sequence_whoever_comes_first<B: Backend>(
+    backend: B,
+) {
+    let store = backend.open();
+    append(&*store, &["1", "2", "3"]).await;
+    let claimed = claim(&*store, 3, 1).await;
+    for place in [2, 0, 1] {
+        settle_gate(&*store, &claimed.leases[place], wait(100), LINE).await;
+    }
+    for id in ["1", "2", "3"] {
+        let due = claim(&*store, 9, 1).await;
+        let (heads, behind): (Vec<_>, Vec<_>) = due.leases.iter().partition(|lease| !lease.behind);
+        assert_eq!(heads.len(), 1);
+        assert_eq!(&*heads[0].id, id);
+        for lease in behind {
+            settle_gate(&*store, lease, wait(100), LINE).await;
+        }
+        settle(&*store, heads[0], delivered(2)).await;
+    }
+    check_balance(&store.books());
+}
+
+pub(crate) async fn who_is_under_a_lease_is_not_overtaken_by_an_older_one_in_line<B: Backend>(backend: B) {
+    let store = backend.open();
+    append(&*store, &["1", "2"]).await;
+    let claimed = claim(&*store, 2, 1).await;
+    let named = Gate::Line {
+        head: Some(claimed.leases[1].sequence),
+    };
+    settle_gate(&*store, &claimed.leases[0], wait(100), named).await;
+    assert_eq!(until(&*store, "1").await, 100);
+    settle(&*store, &claimed.leases[1], delivered(2)).await;
+    assert_eq!(flags(&claim(&*store, 9, 1).await.leases), [("1", false)]);
+}

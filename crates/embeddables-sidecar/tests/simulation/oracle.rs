@@ -231,7 +231,10 @@ impl Oracle {
         let hold = view.and_then(|view| view.hold).map(|hold| hold.reason);
         let truth = &inner.lanes[lane];
         if hold == Some(HoldReason::KeyRejected) && !truth.refused_keys.contains(&truth.key_in_file) {
-            self.fail_in(&mut inner, format!("lane {lane} is held for a key that upstream never refused"));
+            self.fail_in(
+                &mut inner,
+                format!("lane {lane} is held for a key that upstream never refused"),
+            );
         }
     }
 
@@ -243,7 +246,10 @@ impl Oracle {
     /// Whether a crash comes within that time.
     pub(crate) fn crashes_within(&self, time: Duration) -> bool {
         let now = self.begin.elapsed();
-        self.plan.crashes.iter().any(|(at, _)| *at > now && *at <= now + time)
+        self.plan
+            .crashes
+            .iter()
+            .any(|(at, _)| *at > now && *at <= now + time)
     }
 
     /// Whether an event was accepted, not longer ago than that.
@@ -291,7 +297,9 @@ impl Oracle {
         };
         let mut inner = self.inner();
         for lease in leases {
-            inner.by_sequence.insert(lease.sequence, (lane, lease.id.to_string()));
+            inner
+                .by_sequence
+                .insert(lease.sequence, (lane, lease.id.to_string()));
             let event = inner.lanes[lane].events.entry(lease.id.to_string()).or_default();
             event.sequence = Some(lease.sequence);
             event.order_key = lease.order_key;

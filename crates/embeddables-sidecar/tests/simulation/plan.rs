@@ -94,7 +94,10 @@ pub(crate) enum Trouble {
     /// 403 from something on the way.
     Forbidden,
     /// More than so many a second are answered 429.
-    Throttled { per_second: u32, retry_after: Option<Duration> },
+    Throttled {
+        per_second: u32,
+        retry_after: Option<Duration>,
+    },
 }
 
 impl Plan {
@@ -134,7 +137,10 @@ impl LanePlan {
                 add_burst(lane, at, users.len(), &mut events, random);
                 return (at, at + Duration::from_millis(random.random_range(5..80)));
             }
-            (at, (at + seconds(random, 0..=300)).saturating_sub(Duration::from_secs(60)))
+            (
+                at,
+                (at + seconds(random, 0..=300)).saturating_sub(Duration::from_secs(60)),
+            )
         });
         events.sort_by_key(|event| event.at);
         let operator = (!clean && random.random_bool(0.2)).then(|| {
@@ -163,7 +169,10 @@ impl LanePlan {
 
     /// What upstream does at this time besides answering.
     pub(crate) fn trouble(&self, at: Duration) -> Option<Trouble> {
-        let window = self.windows.iter().find(|window| window.from <= at && at < window.until)?;
+        let window = self
+            .windows
+            .iter()
+            .find(|window| window.from <= at && at < window.until)?;
         Some(window.trouble)
     }
 }
@@ -195,11 +204,17 @@ fn events(lane: usize, users: usize, clean: bool, random: &mut SmallRng) -> Vec<
             let id = format!("e{lane}-{}", events.len());
             events.push(EventPlan {
                 id,
-                user: if same_user { user } else { random.random_range(0..users) },
+                user: if same_user {
+                    user
+                } else {
+                    random.random_range(0..users)
+                },
                 at,
                 bad: !clean && random.random_bool(0.05),
                 deliver_within: (!clean && random.random_bool(0.1)).then(|| seconds(random, 1..=600)),
-                repeat_after: random.random_bool(0.2).then(|| Duration::from_millis(random.random_range(1..30_000))),
+                repeat_after: random
+                    .random_bool(0.2)
+                    .then(|| Duration::from_millis(random.random_range(1..30_000))),
             });
         }
     }
