@@ -54,7 +54,7 @@ impl Identifiers {
         }
     }
 
-    /// Takes an event up to be tried.
+    /// Takes an event up to be tried, or confirms that it still may be.
     ///
     /// # Errors
     /// Where another one of its identifier comes first; then it stands in line until [`Identifiers::let_go`].
@@ -65,9 +65,11 @@ impl Identifiers {
         let outstanding = self.outstanding.entry(key).or_default();
         if outstanding.under_way.is_none() && outstanding.in_line.is_empty() {
             outstanding.under_way = Some(sequence);
-            return Ok(());
         }
         let by = outstanding.under_way;
+        if by == Some(sequence) {
+            return Ok(());
+        }
         if self.ordered {
             outstanding.in_line.push(sequence);
         }

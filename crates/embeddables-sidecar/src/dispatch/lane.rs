@@ -1,8 +1,7 @@
 //! One lane's loop: claim, try, decide, settle; all at once, none waiting for another.
 //!
 //! # Invariants
-//! 1. An event is sent only while every gate is open, also where a gate closed between its claim and now: then the lease is given
-//!    back untouched.
+//! 1. An event is sent only while every gate is open. What was claimed ahead is given back untouched when one closes.
 //! 2. Every lease ends in one settlement, or is left open on purpose when the process ends.
 //! 3. While settlements cannot be written nothing is claimed.
 //! 4. A lane's state is changed here alone; what others are told of it is on disk.
@@ -12,7 +11,7 @@ mod claims;
 mod settlements;
 mod standing;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,7 +26,7 @@ use rand::rngs::SmallRng;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use self::attempts::{Ended, Flight};
+use self::attempts::{Ended, Flight, Ready};
 use self::settlements::{Concluded, Settled, StoreHealth};
 use self::standing::Standing;
 use super::Pulse;
@@ -36,7 +35,7 @@ use super::gates::{GateSettings, Gates};
 use super::identifiers::Identifiers;
 use crate::clock::Clock;
 use crate::deliver::Deliver;
-use crate::settle::Feed;
+use crate::settle::{Feed, InFlight};
 use crate::settle::rules::Policy;
 
 /// Longest sleep until a due time: after it the lane looks again, so that no mistake of a clock can stall it for longer.
@@ -110,6 +109,8 @@ pub struct Lane {
     identifiers: Identifiers,
     standing: Standing,
 
+    /// Claimed ahead, in the order in which they are sent.
+    ready: VecDeque<Ready>,
     attempts: FuturesUnordered<BoxFuture<'static, Ended>>,
     in_flight: HashMap<Sequence, Flight>,
 
@@ -143,6 +144,7 @@ impl Lane {
             post: parts.post,
             random: SmallRng::seed_from_u64(parts.seed),
             stopping: Stop::Run,
+            ready: VecDeque::new(),
             attempts: FuturesUnordered::new(),
             in_flight: HashMap::new(),
             claiming: None,
@@ -173,6 +175,7 @@ impl Lane {
                 return self.abandon();
             }
             let now = Instant::now();
+            let send_at = self.start_sending(now);
             self.start_settling(now);
             self.start_saving(now);
             self.start_expiring(now);
@@ -181,7 +184,7 @@ impl Lane {
             if self.is_done(now) {
                 return 0;
             }
-            let wake_at = self.wake_at(claim_at, now);
+            let wake_at = self.wake_at([claim_at, send_at], now);
             // In this order, so that a simulation does the same each time; none of the first ones can be ready for ever.
             tokio::select! {
                 biased;
@@ -205,6 +208,7 @@ impl Lane {
     /// Whether an orderly stop has nothing left to do.
     fn is_done(&self, now: Instant) -> bool {
         let idle = self.in_flight.is_empty()
+            && self.ready.is_empty()
             && self.concluded.is_empty()
             && self.settling.is_none()
             && self.saving.is_none()
@@ -218,14 +222,15 @@ impl Lane {
     }
 
     /// When to go round the loop although nothing happened.
-    fn wake_at(&self, claim_at: Option<Instant>, now: Instant) -> Instant {
+    fn wake_at(&self, work_at: [Option<Instant>; 2], now: Instant) -> Instant {
         let settle_at = self.owes_writes().then(|| self.health.ready_at());
         let expire_at = self
             .expire_at
             .filter(|_| self.expiring.is_none() && self.stopping < Stop::Finish)
             .map(|at| at.max(self.health.ready_at()));
-        [claim_at, settle_at, expire_at]
+        work_at
             .into_iter()
+            .chain([settle_at, expire_at])
             .flatten()
             .fold(now + MAX_SLEEP, Instant::min)
     }
@@ -237,10 +242,10 @@ impl Lane {
     }
 
     fn abandon(self) -> usize {
-        let count = self.in_flight.len() + self.concluded.len();
-        for flight in self.in_flight.into_values() {
-            flight.guard.leave_open();
-        }
+        let count = self.in_flight.len() + self.ready.len() + self.concluded.len();
+        let in_flight = self.in_flight.into_values().map(|flight| flight.guard);
+        let ready = self.ready.into_iter().map(|ready| ready.guard);
+        in_flight.chain(ready).for_each(InFlight::leave_open);
         count
     }
 }

@@ -121,7 +121,7 @@ fn settings(loaded: &Loaded, project: &ProjectSettings, shared: &Shared) -> Lane
                 min: delivery.probe_min,
                 max: delivery.probe_max,
             },
-            trip_at_ambiguous: ambiguity == rules::Ambiguity::DeadLetter,
+            ambiguous_is_final: ambiguity == rules::Ambiguity::DeadLetter,
             half_open_attempts: 1,
         },
         policy: Arc::new(rules::Policy {

@@ -311,7 +311,7 @@ impl World {
                     min: PROBE_MIN,
                     max: Duration::from_secs(60),
                 },
-                trip_at_ambiguous: plan.ambiguous_is_final,
+                ambiguous_is_final: plan.ambiguous_is_final,
                 half_open_attempts: if self.planted == Some(Planted::HalfOpenLetsTwoThrough) {
                     2
                 } else {

@@ -43,6 +43,12 @@ use crate::config;
 pub(super) use self::hold::Held;
 pub use self::hold::ProbeIntervals;
 
+/// Part of the concurrency limit that is claimed ahead: a quarter.
+const AHEAD: usize = 4;
+
+/// Time that a claim may take: what the rates let through in it is claimed ahead.
+const CLAIM_TIME: Duration = Duration::from_millis(100);
+
 /// What the gates of a lane are set to.
 #[derive(Clone, Copy, Debug)]
 pub struct GateSettings {
@@ -52,26 +58,33 @@ pub struct GateSettings {
     pub rate: Option<config::Rate>,
     /// Time between the probes of a held lane.
     pub probes: ProbeIntervals,
-    /// Whether an ambiguous attempt opens the breaker at once: where such events become dead letters.
-    pub trip_at_ambiguous: bool,
+    /// Whether an event of unknown fate is given up: then the first ambiguous attempt opens the breaker, and nothing is claimed
+    /// that cannot be sent at once, since a crash would give it up too.
+    pub ambiguous_is_final: bool,
     /// Attempts that a half-open breaker lets through at once: 1, but in simulations that prove that more are noticed.
     pub half_open_attempts: usize,
 }
 
-/// What may begin now.
+/// Whether events may be sent at all: what hold, pause and breaker say together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Allowance {
-    /// Attempts.
-    Begin {
-        /// So many of them.
-        max: NonZeroUsize,
-        /// So many of them repeats.
-        max_repeats: usize,
-    },
-    /// One attempt of any event, to find out whether a hold is over.
+pub(super) enum Passage {
+    /// As many as the other gates let through.
+    Open,
+    /// So many, to find out whether upstream is back.
+    Trial(usize),
+    /// One of any kind, to find out whether a hold is over.
     Probe,
     /// None before this time; `None`: before something else happens.
-    None(Option<Instant>),
+    Closed(Option<Instant>),
+}
+
+/// How many records to claim.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct ClaimRoom {
+    /// So many.
+    pub(super) max: NonZeroUsize,
+    /// So many of them that were tried before.
+    pub(super) max_repeats: usize,
 }
 
 /// What an attempt was begun with; goes back with its end.
@@ -128,59 +141,82 @@ impl Gates {
         }
     }
 
-    /// What may begin now, at most `wanted` attempts beside the `in_flight` ones. The one place that knows the order of the gates.
-    pub(super) fn allowance(&mut self, wanted: NonZeroUsize, in_flight: usize, now: Instant) -> Allowance {
+    /// The first three gates. The one place that knows their order.
+    pub(super) fn passage(&mut self, now: Instant) -> Passage {
         let probe = match self.hold.passage(now) {
-            hold::Passage::None(until) => return Allowance::None(until),
+            hold::Passage::None(until) => return Passage::Closed(until),
             hold::Passage::Probe => true,
             hold::Passage::All => false,
         };
         match self.pause.check(now) {
-            (Some(until), _) => return Allowance::None(Some(until)),
+            (Some(until), _) => return Passage::Closed(Some(until)),
             (None, true) => self.concurrency.restart(now),
             (None, false) => {}
         }
-        let at_most = match self.breaker.passage(now) {
-            breaker::Passage::NoneUntil(until) => return Allowance::None(Some(until)),
-            breaker::Passage::None => return Allowance::None(None),
-            breaker::Passage::Some(count) => count,
-            breaker::Passage::All => usize::MAX,
-        };
-        let wanted = wanted.get().min(at_most).min(if probe { 1 } else { usize::MAX });
-        let by_rate = self.rate.available(wanted);
-        if by_rate == 0 {
-            return Allowance::None(self.rate.next());
-        }
-        let by_pace = self.pace.available(by_rate, now);
-        if by_pace == 0 {
-            return Allowance::None(self.pace.next(now));
-        }
-        if probe {
-            return Allowance::Probe;
-        }
-        let free = self.concurrency.limit().saturating_sub(in_flight).min(by_pace);
-        match NonZeroUsize::new(free) {
-            // One finds out for all: it does not matter whether it is a repeat.
-            Some(max) if !self.breaker.is_closed() => Allowance::Begin {
-                max,
-                max_repeats: max.get(),
-            },
-            Some(max) => Allowance::Begin {
-                max,
-                max_repeats: self.budget.available(now).min(max.get()),
-            },
-            None => Allowance::None(None),
+        match self.breaker.passage(now) {
+            breaker::Passage::NoneUntil(until) => Passage::Closed(Some(until)),
+            breaker::Passage::None => Passage::Closed(None),
+            _ if probe => Passage::Probe,
+            breaker::Passage::Some(count) => Passage::Trial(count),
+            breaker::Passage::All => Passage::Open,
         }
     }
 
-    /// Whether a lease that was claimed before may still be sent.
-    pub(super) fn admits(&mut self, now: Instant) -> bool {
-        let held = matches!(self.hold.passage(now), hold::Passage::None(_));
-        let broken = matches!(
-            self.breaker.passage(now),
-            breaker::Passage::None | breaker::Passage::NoneUntil(_)
-        );
-        !held && !broken && self.pause.left_of_any(now).is_zero()
+    /// How many attempts may begin beside the `in_flight` ones, and where none, when to ask again.
+    pub(super) fn send_room(&mut self, in_flight: usize, now: Instant) -> (usize, Option<Instant>) {
+        let wanted = match self.passage(now) {
+            Passage::Closed(until) => return (0, until),
+            Passage::Probe => 1,
+            Passage::Trial(count) => count,
+            Passage::Open => self.concurrency.limit().saturating_sub(in_flight),
+        };
+        if wanted == 0 {
+            return (0, None);
+        }
+        let by_rate = self.rate.available(wanted);
+        if by_rate == 0 {
+            return (0, self.rate.next());
+        }
+        match self.pace.available(by_rate, now) {
+            0 => (0, self.pace.next(now)),
+            by_pace => (by_pace, None),
+        }
+    }
+
+    /// How many records to claim beside those `in_flight` and the `ready` ones, which are claimed and not sent yet.
+    ///
+    /// A few more than can be sent now, so that a place that becomes free need not wait for a commit.
+    ///
+    /// # Errors
+    /// Where none are to be claimed: when to ask again; `None`: when something happens.
+    pub(super) fn claim_room(
+        &mut self,
+        in_flight: usize,
+        ready: usize,
+        now: Instant,
+    ) -> Result<ClaimRoom, Option<Instant>> {
+        let is_open = match self.passage(now) {
+            Passage::Closed(until) => return Err(until),
+            Passage::Probe | Passage::Trial(_) => false,
+            Passage::Open => true,
+        };
+        let (now_sendable, until) = self.send_room(in_flight, now);
+        let ahead = if is_open && !self.settings.ambiguous_is_final {
+            let free = self.concurrency.limit().saturating_sub(in_flight);
+            let by_limit = free + (self.concurrency.limit() / AHEAD).max(1);
+            let by_rate = self.rate.in_time(CLAIM_TIME).min(self.pace.in_time(CLAIM_TIME, now));
+            by_limit.min(now_sendable.saturating_add(by_rate))
+        } else {
+            now_sendable
+        };
+        let max = NonZeroUsize::new(ahead.saturating_sub(ready)).ok_or(if ready == 0 { until } else { None })?;
+        // One finds out for all: it does not matter whether it is a repeat.
+        let max_repeats = if is_open {
+            self.budget.available(now).min(max.get())
+        } else {
+            max.get()
+        };
+        Ok(ClaimRoom { max, max_repeats })
     }
 
     /// When there is room in the budget for another repeat.
@@ -257,7 +293,7 @@ impl Gates {
         if attempt.http_status == Some(429) {
             self.pace.throttled(now);
         }
-        let at_once = self.settings.trip_at_ambiguous && attempt.fate == Fate::Ambiguous;
+        let at_once = self.settings.ambiguous_is_final && attempt.fate == Fate::Ambiguous;
         let opened = self.breaker.failed(ticket.begun, at_once, now, random);
         if opened {
             changes.push(Change::Opened);

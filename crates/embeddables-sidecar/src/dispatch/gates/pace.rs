@@ -35,7 +35,7 @@ const FORGET_AFTER: Duration = Duration::from_secs(300);
 const SLOWEST: f64 = 1.0;
 
 /// Longest time whose requests may begin at once.
-const BURST: Duration = Duration::from_millis(20);
+const BURST: Duration = Duration::from_millis(50);
 
 /// What was served in one slice of time.
 #[derive(Clone, Copy, Debug, Default)]
@@ -83,6 +83,17 @@ impl Pace {
         self.refilled = now;
         self.tokens = (self.tokens + elapsed * rate).min((rate * BURST.as_secs_f64()).max(1.0));
         wanted.min(self.tokens as usize)
+    }
+
+    /// Requests that it lets through in that time.
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "neither negative nor very large; beyond that it saturates"
+    )]
+    pub(super) fn in_time(&self, time: Duration, now: Instant) -> usize {
+        self.rate(now)
+            .map_or(usize::MAX, |rate| (rate * time.as_secs_f64()) as usize)
     }
 
     /// When the next request may begin; `None` where there is no pace.

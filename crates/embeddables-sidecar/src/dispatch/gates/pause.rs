@@ -36,12 +36,6 @@ impl Pause {
         }
     }
 
-    /// Time left of any pause.
-    pub(super) fn left_of_any(&self, now: Instant) -> Duration {
-        self.until
-            .map_or(Duration::ZERO, |until| until.saturating_duration_since(now))
-    }
-
     /// Time left of a pause that upstream asked for.
     pub(super) fn left(&self, now: Instant) -> Duration {
         match self.until {

@@ -30,6 +30,8 @@ pub(super) struct Rate {
     limiter: Option<RateLimiter<NotKeyed, InMemoryState, Ticks, NoOpMiddleware<Nanos>>>,
     clock: Ticks,
     burst: usize,
+    /// Time from one token to the next.
+    interval: Option<Duration>,
     in_hand: usize,
     next: Option<Instant>,
 }
@@ -42,6 +44,7 @@ impl Rate {
         Self {
             limiter: quota.map(|quota| RateLimiter::direct_with_clock(quota, clock)),
             burst: usize::try_from(burst).unwrap_or(usize::MAX),
+            interval: limit.map(config::Rate::interval),
             clock,
             in_hand: 0,
             next: None,
@@ -64,6 +67,14 @@ impl Rate {
             }
         }
         self.in_hand.min(wanted)
+    }
+
+    /// Requests that the rate lets through in that time.
+    pub(super) fn in_time(&self, time: Duration) -> usize {
+        self.interval.map_or(usize::MAX, |interval| {
+            let count = time.as_micros() / interval.as_micros().max(1);
+            usize::try_from(count).unwrap_or(usize::MAX)
+        })
     }
 
     /// When the next token comes, as of the last call that found too few.

@@ -12,11 +12,18 @@ use tower::{Service as _, ServiceExt as _};
 
 use super::{Lane, Stop};
 use crate::deliver::Parcel;
-use crate::dispatch::gates::Ticket;
+use crate::dispatch::gates::{Passage, Ticket};
 use crate::enqueue::codec::{self, Stored};
 use crate::settle::InFlight;
 use crate::settle::progress::Progress;
 use crate::settle::rules::{self, Decision, Facts};
+
+/// An event that was claimed and not sent yet.
+pub(super) struct Ready {
+    pub(super) guard: InFlight,
+    lease: Lease,
+    since: Instant,
+}
 
 /// An event whose attempt is under way.
 pub(super) struct Flight {
@@ -39,9 +46,63 @@ pub(super) struct Ended {
 }
 
 impl Lane {
-    /// Starts the attempt of a lease, or ends it where nothing may be sent.
-    pub(super) fn begin(&mut self, lease: Lease, now: Instant) {
-        let guard = InFlight::new(&lease, self.settings.lost.clone());
+    /// Takes in a lease: it waits for its turn, or goes back at once where it must not be tried.
+    pub(super) fn receive(&mut self, lease: Lease, now: Instant) {
+        let ready = Ready {
+            guard: InFlight::new(&lease, self.settings.lost.clone()),
+            lease,
+            since: now,
+        };
+        let (key, sequence) = (ready.lease.order_key, ready.lease.sequence);
+        if ready.lease.behind {
+            self.identifiers.line_up(key, sequence);
+            self.begin(ready, now);
+        } else if self.identifiers.take_up(key, sequence).is_err() {
+            // Not later: whether it is behind another is known now, and may not be known any more then.
+            self.begin(ready, now);
+        } else {
+            self.ready.push_back(ready);
+        }
+    }
+
+    /// Sends what is ready, as much as the gates allow; gives it back where one has closed. Returns when to try again; `None`: when
+    /// something happens.
+    pub(super) fn start_sending(&mut self, now: Instant) -> Option<Instant> {
+        while !self.ready.is_empty() {
+            if self.stopping >= Stop::Finish || matches!(self.gates.passage(now), Passage::Closed(_)) {
+                self.give_back_all();
+                return None;
+            }
+            let (room, until) = self.gates.send_room(self.in_flight.len(), now);
+            if room == 0 {
+                return until;
+            }
+            for _ in 0..room {
+                if let Some(ready) = self.ready.pop_front() {
+                    self.begin(ready, now);
+                }
+            }
+        }
+        None
+    }
+
+    fn give_back_all(&mut self) {
+        for Ready { guard, lease, .. } in std::mem::take(&mut self.ready) {
+            let progress = self.progress_of(&lease);
+            let facts = self.facts(lease.age, None);
+            let decision = rules::give_back(facts, &progress, &self.settings.policy);
+            self.finish(guard, lease.order_key, decision);
+        }
+    }
+
+    /// Starts the attempt of an event, or ends its lease where nothing may be sent.
+    fn begin(&mut self, ready: Ready, now: Instant) {
+        let Ready {
+            guard,
+            mut lease,
+            since,
+        } = ready;
+        lease.age += now.saturating_duration_since(since);
         let mut progress = self.progress_of(&lease);
         let policy = Arc::clone(&self.settings.policy);
         let stored = match codec::decode(&lease.payload) {
@@ -64,21 +125,12 @@ impl Lane {
         };
         if let Some(disposition) = final_before_sent {
             self.give_up(guard, lease.order_key, disposition, &progress);
-            return;
-        }
-        let (key, sequence) = (lease.order_key, lease.sequence);
-        if lease.behind {
-            self.identifiers.line_up(key, sequence);
+        } else if lease.behind {
             let decision = rules::follow(None, facts, &mut progress, &policy);
-            self.finish(guard, key, decision);
-        } else if self.stopping >= Stop::Finish || !self.gates.admits(now) {
-            // A gate closed while the claim was under way.
-            self.identifiers.line_up(key, sequence);
-            let decision = rules::give_back(facts, &progress, &policy);
-            self.finish(guard, key, decision);
-        } else if let Err(occupied) = self.identifiers.take_up(key, sequence) {
+            self.finish(guard, lease.order_key, decision);
+        } else if let Err(occupied) = self.identifiers.take_up(lease.order_key, lease.sequence) {
             let decision = rules::follow(occupied.by, facts, &mut progress, &policy);
-            self.finish(guard, key, decision);
+            self.finish(guard, lease.order_key, decision);
         } else {
             self.send(&lease, stored, deliver_before, guard, progress, now);
         }

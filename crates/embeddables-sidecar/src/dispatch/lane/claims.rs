@@ -8,7 +8,6 @@ use embeddables_queue::{Claim, ClaimError, Claimed};
 use tokio::time::Instant;
 
 use super::{Lane, Stop};
-use crate::dispatch::gates::Allowance;
 use crate::settle::{InFlight, rules};
 
 /// Most records of one claim of passed deadlines.
@@ -30,18 +29,17 @@ impl Lane {
         if self.health.is_bad() && (now < self.health.ready_at() || !self.concluded.is_empty()) {
             return Some(self.health.ready_at()).filter(|at| *at > now);
         }
-        let allowance = self
+        let room = match self
             .gates
-            .allowance(self.settings.max_batch, self.in_flight.len(), now);
-        let (max, max_waiting) = match allowance {
-            Allowance::None(until) => return until,
-            Allowance::Probe => (NonZeroUsize::MIN, 1),
-            Allowance::Begin { max, max_repeats } => (max, max_repeats),
+            .claim_room(self.in_flight.len(), self.ready.len(), now)
+        {
+            Ok(room) => room,
+            Err(until) => return until,
         };
         let claim = Claim {
             lane: self.settings.name.clone(),
-            max,
-            max_waiting,
+            max: room.max.min(self.settings.max_batch),
+            max_waiting: room.max_repeats,
             live_percent: if self.settings.policy.ordered {
                 0
             } else {
@@ -75,7 +73,7 @@ impl Lane {
                     leases.sort_by_key(|lease| lease.sequence);
                 }
                 for lease in leases {
-                    self.begin(lease, now);
+                    self.receive(lease, now);
                 }
             }
             Err(error) => {

@@ -153,7 +153,7 @@ impl World {
                     min: Duration::from_secs(5),
                     max: Duration::from_secs(300),
                 },
-                trip_at_ambiguous: false,
+                ambiguous_is_final: false,
                 half_open_attempts: 1,
             },
             policy: Arc::new(policy),
