@@ -1,4 +1,4 @@
-# Recipes for people and scripts. The last line that `bench` and `crash` print on stdout is one JSON summary.
+# Recipes for people and scripts. The last line that `bench`, `crash` and `simulate` print on stdout is one JSON summary.
 # `just` comes as a wheel: `pip install rust-just`.
 
 set positional-arguments
@@ -35,4 +35,16 @@ crash rounds="25":
     else
         printf '{"recipe":"crash","rounds":%d,"ok":false}\n' "$1"
     fi
+    exit "$status"
+
+# Plays COUNT seeds of the simulation, from SEED on. One seed alone, where it fails, shows all that happened.
+simulate count="2000" seed="0":
+    #!/usr/bin/env bash
+    set -euo pipefail
+    cargo build --quiet --package embeddables-sidecar --test simulation
+    status=0
+    SIMULATION_SEEDS="$1" SIMULATION_FIRST_SEED="$2" \
+        cargo test --quiet --package embeddables-sidecar --test simulation -- --nocapture every_seed || status=$?
+    ok=$([[ $status -eq 0 ]] && echo true || echo false)
+    printf '{"recipe":"simulate","seeds":%d,"first_seed":%d,"ok":%s}\n' "$1" "$2" "$ok"
     exit "$status"

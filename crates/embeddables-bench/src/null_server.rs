@@ -13,10 +13,10 @@ use anyhow::Context as _;
 use embeddables_proto::events::v1::events_service_server::{EventsService, EventsServiceServer};
 use embeddables_proto::events::v1::publish_result::Result as Outcome;
 use embeddables_proto::events::v1::{
-    EventStatus, GetEventRequest, GetEventResponse, GetServerInfoRequest, GetServerInfoResponse,
-    PublishEventRequest, PublishEventResponse, PublishEventsRequest, PublishEventsResponse, PublishResult,
-    State, StreamEventsRequest, StreamEventsResponse, StreamResult, ValidateEventsRequest,
-    ValidateEventsResponse,
+    EventStatus, FlushRequest, FlushResponse, GetEventRequest, GetEventResponse, GetServerInfoRequest,
+    GetServerInfoResponse, PublishEventRequest, PublishEventResponse, PublishEventsRequest,
+    PublishEventsResponse, PublishResult, State, StreamEventsRequest, StreamEventsResponse, StreamResult,
+    ValidateEventsRequest, ValidateEventsResponse, WatchOutcomesRequest, WatchOutcomesResponse,
 };
 use futures_util::Stream;
 use serde_json::json;
@@ -169,6 +169,19 @@ impl EventsService for NullService {
         &self,
         _request: Request<GetEventRequest>,
     ) -> Result<Response<GetEventResponse>, Status> {
+        absent()
+    }
+
+    type WatchOutcomesStream = Pin<Box<dyn Stream<Item = Result<WatchOutcomesResponse, Status>> + Send>>;
+
+    async fn watch_outcomes(
+        &self,
+        _request: Request<WatchOutcomesRequest>,
+    ) -> Result<Response<Self::WatchOutcomesStream>, Status> {
+        absent()
+    }
+
+    async fn flush(&self, _request: Request<FlushRequest>) -> Result<Response<FlushResponse>, Status> {
         absent()
     }
 

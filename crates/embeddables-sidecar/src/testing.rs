@@ -5,7 +5,7 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use embeddables_client::{ApiKey, BaseUrl, Client, ClientConfig, Endpoint};
-use embeddables_core::{Rules, Event, Identifier, IdentifierValue, ProjectId, Properties};
+use embeddables_core::{Event, Identifier, IdentifierValue, ProjectId, Properties, Rules};
 use embeddables_queue::memory::{MemoryConfig, MemoryQueue};
 use embeddables_queue::{Claim, Disposition, Durability, Lease, Settlement, Store, UnixMillis};
 

@@ -4,9 +4,7 @@
 //! 1. What leaves this room would be taken by upstream's documented rules; what is wrong is told all at once.
 //! 2. The canonical form is that of the caller's event, before defaults: a repeat of the same call compares equal.
 
-use embeddables_core::{
-    Defaults, Event, EventId, ProjectId, Rules, Timestamp, ValidEvent, Violations,
-};
+use embeddables_core::{Defaults, Event, EventId, ProjectId, Rules, Timestamp, ValidEvent, Violations};
 use embeddables_queue::UnixMillis;
 use uuid::{ContextV7, Uuid};
 

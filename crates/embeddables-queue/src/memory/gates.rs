@@ -115,7 +115,8 @@ impl Model {
             .lane(subject.lane)
             .head(&subject.key)
             .or_else(|| named.filter(|named| self.is_leased_with(*named, subject)));
-        let follows = head.filter(|head| *head != own && (*head < own || self.is_leased_with(*head, subject)));
+        let follows =
+            head.filter(|head| *head != own && (*head < own || self.is_leased_with(*head, subject)));
         if let Some(head) = follows {
             self.lane(subject.lane)
                 .make_head(subject.key, head)

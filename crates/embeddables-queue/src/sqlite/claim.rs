@@ -130,8 +130,8 @@ impl Draft<'_> {
             Some(live) => self.never_settled(lane, live.cursor, (live.from, u64::MAX), most)?,
             None => Vec::new(),
         };
-        let waiting = if self.effects.counters[lane].waiting > 0 {
-            self.due(lane, now, most)?
+        let waiting = if self.effects.counters[lane].waiting > 0 && bounds.max_waiting > 0 {
+            self.due(lane, now, most.min(bounds.max_waiting.saturating_add(1)))?
         } else {
             Vec::new()
         };

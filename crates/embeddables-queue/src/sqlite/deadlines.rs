@@ -1,7 +1,7 @@
 //! Deadlines within a draft: rows beside the records, only in lanes that have any.
 //!
 //! # Invariants
-//! 1. A lane without deadlines costs nothing here: what is known of it in memory says so.
+//! 1. A record without a deadline costs nothing here, as long as few of its lane have one: memory knows which.
 //! 2. A row whose checksum is wrong, or whose record is gone, is dropped when it is met; its record stays as it is.
 
 use std::num::NonZeroUsize;
@@ -31,10 +31,7 @@ impl Draft<'_> {
         max: NonZeroUsize,
         wall: UnixMillis,
     ) -> Result<Claimed, Trouble> {
-        let Some(lane) = self
-            .configured_lane(name)
-            .filter(|lane| self.has_deadlines(*lane))
-        else {
+        let Some(lane) = self.configured_lane(name).filter(|lane| !self.is_untimed(*lane)) else {
             return Ok(Claimed::default());
         };
         let mut passed = self.passed(lane, wall, max.saturating_add(1).get())?;
@@ -55,7 +52,7 @@ impl Draft<'_> {
         }
         let next_due = self.next_deadline(lane, wall)?;
         if !passed.any && next_due.is_none() {
-            self.effects.has_deadlines.insert(lane, false);
+            self.effects.untimed.insert(lane);
         }
         Ok(Claimed {
             leases: self.end_leasing(leasing)?,
@@ -121,22 +118,29 @@ impl Draft<'_> {
                 time.0,
                 deadline_checksum(sequence, number, time.0)
             ])?;
-        self.effects.has_deadlines.insert(lane, true);
+        self.effects.timed.insert((lane, unsigned(sequence)), true);
         Ok(())
     }
 
     /// Forgets the deadline of a record that leaves.
-    pub(super) fn forget_deadline(&self, lane: usize, sequence: u64) -> Result<(), Trouble> {
-        if self.has_deadlines(lane) {
+    pub(super) fn forget_deadline(&mut self, lane: usize, sequence: u64) -> Result<(), Trouble> {
+        let known = self.effects.timed.get(&(lane, sequence)).copied();
+        if known.unwrap_or_else(|| self.state.lanes[lane].timed.may_hold(&sequence)) {
             self.connection
                 .prepare_cached("DELETE FROM deadlines WHERE sequence = ?1")?
                 .execute([sql(sequence)])?;
+            self.effects.timed.insert((lane, sequence), false);
         }
         Ok(())
     }
 
-    fn has_deadlines(&self, lane: usize) -> bool {
-        let known = self.effects.has_deadlines.get(&lane).copied();
-        known.unwrap_or(self.state.lanes[lane].has_deadlines)
+    /// Whether certainly no record of a lane has a deadline.
+    fn is_untimed(&self, lane: usize) -> bool {
+        self.state.lanes[lane].timed.is_empty()
+            && !self
+                .effects
+                .timed
+                .iter()
+                .any(|((of, _), is_timed)| *of == lane && *is_timed)
     }
 }

@@ -1,7 +1,8 @@
 //! Heads and followers of order keys within a draft; see [`Gate`](crate::Gate) for what is promised.
 //!
 //! # Invariants
-//! 1. A lane without any head or follower costs nothing here: what is known of it in memory says so.
+//! 1. A record whose key has neither head nor followers costs nothing here, as long as few keys of its lane have: memory knows
+//!    which.
 //! 2. A head is believed only while its record is there; a head without a record is forgotten and its oldest follower takes
 //!    over, so that no damage and no older release can block a key.
 //! 3. Followers are let go in steps of at most [`LET_GO_STEP`] records a commit. The rest is noted in `openings` in the same
@@ -20,6 +21,11 @@ pub(super) const LET_GO_STEP: usize = 256;
 /// Due time of a waiting record that is due at once, whatever the caller's clock says.
 pub(super) const AT_ONCE: i64 = 1;
 
+/// What the index of the gates names is not in their table.
+const STRAY_INDEX: Trouble = Trouble::Damaged {
+    what: "the index names a head or follower that is not there",
+};
+
 /// The record that a settlement is about.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Subject {
@@ -32,7 +38,7 @@ impl Draft<'_> {
     /// Carries out the gate of a record that goes on waiting; returns until when.
     pub(super) fn wait_at_gate(&mut self, subject: Subject, gate: Gate, until: i64) -> Result<i64, Trouble> {
         match gate {
-            Gate::Pass => self.pass_gate(subject.lane, subject.sequence)?,
+            Gate::Pass => self.pass_gate(subject)?,
             Gate::Open => self.open_gate(subject)?,
             Gate::Lead => {
                 let head = self.head(subject.lane, &subject.key)?;
@@ -50,9 +56,7 @@ impl Draft<'_> {
     pub(super) fn leave_gate(&mut self, subject: Subject, gate: Gate) -> Result<(), Trouble> {
         match gate {
             Gate::Open => self.open_gate(subject),
-            Gate::Pass | Gate::Lead | Gate::Follow { .. } | Gate::Line { .. } => {
-                self.pass_gate(subject.lane, subject.sequence)
-            }
+            Gate::Pass | Gate::Lead | Gate::Follow { .. } | Gate::Line { .. } => self.pass_gate(subject),
         }
     }
 
@@ -62,34 +66,43 @@ impl Draft<'_> {
     }
 
     /// Takes a record out of the gates; where it was a head, its oldest follower takes over.
-    pub(super) fn pass_gate(&mut self, lane: usize, sequence: u64) -> Result<(), Trouble> {
-        if !self.has_gates(lane) {
-            return Ok(());
+    pub(super) fn pass_gate(&mut self, subject: Subject) -> Result<(), Trouble> {
+        if self.may_be_gated(subject.lane, &subject.key) {
+            self.pass_any_gate(subject.lane, subject.sequence)?;
         }
-        let removed = self
+        Ok(())
+    }
+
+    /// As [`Draft::pass_gate`], of a record whose key is not to be trusted; `false` where it was neither head nor follower.
+    pub(super) fn pass_any_gate(&mut self, lane: usize, sequence: u64) -> Result<bool, Trouble> {
+        let found = self
             .connection
-            .prepare_cached("DELETE FROM gates WHERE sequence = ?1 RETURNING order_key, head")?
+            .prepare_cached("SELECT order_key, head FROM gates WHERE sequence = ?1")?
             .query_row([sql(sequence)], |row| {
                 Ok((row.get::<_, OrderKey>(0)?, row.get::<_, bool>(1)?))
             })
             .optional()?;
-        let Some((key, was_head)) = removed else {
-            return Ok(());
+        let Some((key, is_head)) = found else {
+            return Ok(false);
         };
-        if was_head {
+        self.remove_gate(sequence)?;
+        if is_head {
             self.promote(lane, &key)?;
         }
-        self.review_gates(lane)
+        self.review_gates(lane, &key)?;
+        Ok(true)
     }
 
     /// Lets all followers of a key go, and forgets its head.
     fn open_gate(&mut self, subject: Subject) -> Result<(), Trouble> {
         let Subject { lane, key, sequence } = subject;
-        if !self.has_gates(lane) {
+        if !self.may_be_gated(lane, &key) {
             return Ok(());
         }
-        if let Some(head) = self.first_gate(lane, &key, true)? {
-            self.remove_gate(head)?;
+        while let Some(head) = self.first_gate(lane, &key, true)? {
+            if !self.remove_gate(head)? {
+                return Err(STRAY_INDEX);
+            }
             if head != sequence {
                 self.make_due(lane, &key, head)?;
             }
@@ -114,7 +127,7 @@ impl Draft<'_> {
                 .execute(params![self.lane_number(lane), key, sql(reached), sql(up_to)])?;
             self.effects.has_openings = Some(true);
         }
-        self.review_gates(lane)
+        self.review_gates(lane, &key)
     }
 
     /// Goes on letting followers go, as far as this commit may.
@@ -143,7 +156,7 @@ impl Draft<'_> {
             let left = match self.lane_of(lane) {
                 Some(lane) => {
                     let left = self.let_go(lane, &key, unsigned(reached), unsigned(up_to))?;
-                    self.review_gates(lane)?;
+                    self.review_gates(lane, &key)?;
                     left
                 }
                 None => None,
@@ -192,9 +205,6 @@ impl Draft<'_> {
         let is_last = followers.len() <= self.let_go_budget;
         followers.truncate(self.let_go_budget);
         self.let_go_budget -= followers.len();
-        for &follower in &followers {
-            self.make_due(lane, key, follower)?;
-        }
         let reached = followers.last().copied().unwrap_or(after);
         self.connection
             .prepare_cached(
@@ -202,6 +212,9 @@ impl Draft<'_> {
                  WHERE lane = ?1 AND order_key = ?2 AND head = 0 AND sequence > ?3 AND sequence <= ?4",
             )?
             .execute(params![number, key, sql(after), sql(reached)])?;
+        for follower in followers {
+            self.make_due(lane, key, follower)?;
+        }
         Ok((!is_last).then_some(reached))
     }
 
@@ -211,7 +224,7 @@ impl Draft<'_> {
             Some(_) => {}
             None => {
                 let Some(head) = named.filter(|named| self.can_lead(named.0, subject)) else {
-                    if self.has_gates(subject.lane) {
+                    if self.may_be_gated(subject.lane, &subject.key) {
                         self.remove_gate(subject.sequence)?;
                     }
                     return Ok(AT_ONCE);
@@ -246,16 +259,21 @@ impl Draft<'_> {
             }
         }
         self.set_gate(subject, false)?;
-        while let Some(oldest) = self.first_gate(lane, &key, false)?.filter(|oldest| *oldest < sequence) {
-            let oldest = Subject {
-                sequence: oldest,
-                ..subject
-            };
-            self.set_gate(oldest, true)?;
-            if self.make_due(lane, &key, oldest.sequence)? {
+        while let Some(oldest) = self
+            .first_gate(lane, &key, false)?
+            .filter(|oldest| *oldest < sequence)
+        {
+            if !self.remove_gate(oldest)? {
+                return Err(STRAY_INDEX);
+            }
+            if self.make_due(lane, &key, oldest)? {
+                let head = Subject {
+                    sequence: oldest,
+                    ..subject
+                };
+                self.set_gate(head, true)?;
                 return Ok(until);
             }
-            self.remove_gate(oldest.sequence)?;
         }
         self.set_gate(subject, true)?;
         Ok(AT_ONCE)
@@ -271,7 +289,7 @@ impl Draft<'_> {
 
     /// The head of a key.
     fn head(&mut self, lane: usize, key: &OrderKey) -> Result<Option<u64>, Trouble> {
-        while self.has_gates(lane) {
+        while self.may_be_gated(lane, key) {
             let Some(head) = self.first_gate(lane, key, true)? else {
                 return Ok(None);
             };
@@ -286,7 +304,9 @@ impl Draft<'_> {
                 head,
                 "the head of an order key is gone: its oldest follower takes over"
             );
-            self.pass_gate(lane, head)?;
+            if !self.pass_any_gate(lane, head)? {
+                return Err(STRAY_INDEX);
+            }
         }
         Ok(None)
     }
@@ -294,18 +314,17 @@ impl Draft<'_> {
     /// Makes the oldest follower of a key its head, and due at once.
     fn promote(&mut self, lane: usize, key: &OrderKey) -> Result<(), Trouble> {
         while let Some(follower) = self.first_gate(lane, key, false)? {
-            self.set_gate(
-                Subject {
+            if !self.remove_gate(follower)? {
+                return Err(STRAY_INDEX);
+            }
+            if self.make_due(lane, key, follower)? {
+                let head = Subject {
                     lane,
                     key: *key,
                     sequence: follower,
-                },
-                true,
-            )?;
-            if self.make_due(lane, key, follower)? {
-                break;
+                };
+                return self.set_gate(head, true);
             }
-            self.remove_gate(follower)?;
         }
         Ok(())
     }
@@ -334,7 +353,8 @@ impl Draft<'_> {
             .map(unsigned))
     }
 
-    /// Makes a waiting record of a key due at once; `false` where it is not there, or damaged and moved to quarantine.
+    /// Makes a waiting record of a key due at once; `false` where it is not there, or damaged and moved to quarantine. It is no
+    /// head and no follower any more.
     fn make_due(&mut self, lane: usize, key: &OrderKey, sequence: u64) -> Result<bool, Trouble> {
         let row = rows::record_statement(self.connection)?
             .query_row([sql(sequence)], rows::record)
@@ -342,8 +362,6 @@ impl Draft<'_> {
         let row = match row {
             Some(Read::Good(row)) if row.lane == self.lane_number(lane) && row.order_key == *key => row,
             Some(Read::Damaged) if !self.is_leased(sequence) => {
-                // Its row among the gates goes first, so that nobody takes over from it twice.
-                self.remove_gate(sequence)?;
                 self.quarantine_record(sequence, lane)?;
                 return Ok(false);
             }
@@ -371,15 +389,17 @@ impl Draft<'_> {
                 subject.key,
                 is_head
             ])?;
-        self.effects.has_gates.insert(subject.lane, true);
+        self.effects.gated_keys.insert((subject.lane, subject.key), true);
         Ok(())
     }
 
-    fn remove_gate(&self, sequence: u64) -> Result<(), Trouble> {
-        self.connection
+    /// Takes a record out of the gates and nothing more; `false` where it was neither head nor follower.
+    fn remove_gate(&self, sequence: u64) -> Result<bool, Trouble> {
+        let removed = self
+            .connection
             .prepare_cached("DELETE FROM gates WHERE sequence = ?1")?
             .execute([sql(sequence)])?;
-        Ok(())
+        Ok(removed > 0)
     }
 
     fn forget_opening(&self, lane: usize, key: &OrderKey) -> Result<(), Trouble> {
@@ -391,19 +411,30 @@ impl Draft<'_> {
         Ok(())
     }
 
-    /// Looks whether a lane still has any head or follower, after one was removed.
-    fn review_gates(&mut self, lane: usize) -> Result<(), Trouble> {
-        let has_gates = self
+    /// Looks whether a key still has a head or followers, after one was removed.
+    fn review_gates(&mut self, lane: usize, key: &OrderKey) -> Result<(), Trouble> {
+        let number = self.lane_number(lane);
+        let is_gated = self
             .connection
-            .prepare_cached("SELECT 1 FROM gates WHERE lane = ?1 LIMIT 1")?
-            .exists([self.lane_number(lane)])?;
-        self.effects.has_gates.insert(lane, has_gates);
+            .prepare_cached("SELECT 1 FROM gates WHERE lane = ?1 AND order_key = ?2 LIMIT 1")?
+            .exists(params![number, key])?;
+        self.effects.gated_keys.insert((lane, *key), is_gated);
+        if !is_gated && !self.state.lanes[lane].gated_keys.is_whole() {
+            let any_left = self
+                .connection
+                .prepare_cached("SELECT 1 FROM gates WHERE lane = ?1 LIMIT 1")?
+                .exists([number])?;
+            if !any_left {
+                self.effects.ungated.insert(lane);
+            }
+        }
         Ok(())
     }
 
-    fn has_gates(&self, lane: usize) -> bool {
-        let known = self.effects.has_gates.get(&lane).copied();
-        known.unwrap_or(self.state.lanes[lane].has_gates)
+    /// Whether a key may have a head or followers.
+    fn may_be_gated(&self, lane: usize, key: &OrderKey) -> bool {
+        let known = self.effects.gated_keys.get(&(lane, *key)).copied();
+        known.unwrap_or_else(|| self.state.lanes[lane].gated_keys.may_hold(key))
     }
 
     fn has_openings(&self) -> bool {

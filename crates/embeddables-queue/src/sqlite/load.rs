@@ -3,13 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-use rusqlite::{Connection, OptionalExtension};
+use rusqlite::{Connection, OptionalExtension, params};
 use tokio::sync::Notify;
 
-use super::codec::{claim_checksum, sql, unpack_sequences, unsigned};
+use super::codec::{claim_checksum, order_key, sql, unpack_sequences, unsigned};
 use super::config::SqliteConfig;
 use super::lane_rows::{self, LaneStateRow};
 use super::mark::Mark;
+use super::small_set::SmallSet;
 use super::state::{Lane, LaneCounters, Reach, State, StoreRow};
 use super::trouble::Trouble;
 use super::{recount, rows, salvage_books};
@@ -151,8 +152,8 @@ fn new_lane(number: i64, configured: bool, name: LaneName) -> Lane {
         ready: Arc::new(Notify::new()),
         state: LaneState::default(),
         clock: LaneClock::default(),
-        has_gates: false,
-        has_deadlines: false,
+        gated_keys: SmallSet::default(),
+        timed: SmallSet::default(),
         reach: Reach::default(),
         released: BTreeSet::new(),
         leased_ready: 0,
@@ -172,14 +173,33 @@ fn load_lane_state(connection: &Connection, lane: &mut Lane) -> Result<(), Troub
         let row = LaneStateRow::of(&lane.state, lane.clock, &lane.counters);
         lane_rows::write_lane_state(connection, lane.number, &row)?;
     }
-    review_flags(connection, lane)
+    review_unusual(connection, lane)
 }
 
-/// Looks whether a lane has heads, followers or deadlines.
-pub(super) fn review_flags(connection: &Connection, lane: &mut Lane) -> Result<(), Trouble> {
-    let any = |sql: &str| connection.prepare_cached(sql)?.exists([lane.number]);
-    lane.has_gates = any("SELECT 1 FROM gates WHERE lane = ?1 LIMIT 1")?;
-    lane.has_deadlines = any("SELECT 1 FROM deadlines WHERE lane = ?1 LIMIT 1")?;
+/// Looks which keys of a lane have heads or followers, and which records deadlines, as far as there are few.
+pub(super) fn review_unusual(connection: &Connection, lane: &mut Lane) -> Result<(), Trouble> {
+    lane.gated_keys = SmallSet::default();
+    let mut after: Vec<u8> = Vec::new();
+    // From key to key: a key may have very many followers.
+    while lane.gated_keys.is_whole() {
+        let next: Option<Vec<u8>> = connection
+            .prepare_cached(
+                "SELECT order_key FROM gates WHERE lane = ?1 AND order_key > ?2 ORDER BY order_key LIMIT 1",
+            )?
+            .query_row(params![lane.number, after], |row| row.get(0))
+            .optional()?;
+        let Some(next) = next else { break };
+        lane.gated_keys.set(order_key(&next), true);
+        after = next;
+    }
+    lane.timed = SmallSet::default();
+    let mut statement = connection.prepare_cached("SELECT sequence FROM deadlines WHERE lane = ?1")?;
+    let mut rows = statement.query([lane.number])?;
+    while lane.timed.is_whole()
+        && let Some(row) = rows.next()?
+    {
+        lane.timed.set(unsigned(row.get(0)?), true);
+    }
     Ok(())
 }
 

@@ -45,6 +45,7 @@ mod salvage_ids;
 mod salvage_tables;
 mod settle;
 mod shared;
+mod small_set;
 mod state;
 mod take;
 mod trouble;

@@ -167,7 +167,7 @@ impl Writer {
                 let row = LaneStateRow::of(&lane.state, lane.clock, &lane.counters);
                 lane_rows::write_lane_state(connection, lane.number, &row)?;
             }
-            load::review_flags(connection, lane)?;
+            load::review_unusual(connection, lane)?;
             // Which records are left is for the claims to find out again.
             lane.reach = Reach::default();
             lane.released.clear();

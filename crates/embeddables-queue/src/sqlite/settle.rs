@@ -87,7 +87,8 @@ impl Draft<'_> {
             .execute(params![sql(sequence), until, claim, progress, crc])?;
         if changed == 0 {
             // Taken by a salvage.
-            return self.pass_gate(mark.lane, sequence);
+            self.pass_any_gate(mark.lane, sequence)?;
+            return Ok(());
         }
         let counters = self.counters(mark.lane);
         if !mark.waiting {

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use tokio::sync::Notify;
 
+use super::small_set::SmallSet;
 use crate::clock::LaneClock;
 use crate::turns::Turns;
 use crate::{LaneBooks, LaneName, LaneState, OrderKey};
@@ -120,10 +121,10 @@ pub(super) struct Lane {
     pub(super) ready: Arc<Notify>,
     pub(super) state: LaneState,
     pub(super) clock: LaneClock,
-    /// Whether it may have heads or followers.
-    pub(super) has_gates: bool,
-    /// Whether any of its records may have a deadline.
-    pub(super) has_deadlines: bool,
+    /// Order keys that have a head or followers.
+    pub(super) gated_keys: SmallSet<OrderKey>,
+    /// Records that have a deadline.
+    pub(super) timed: SmallSet<u64>,
     pub(super) reach: Reach,
     /// Never-settled records that claims have passed and whose lease was given back.
     pub(super) released: BTreeSet<u64>,
@@ -177,8 +178,14 @@ pub(super) struct Effects {
     pub(super) reasons: BTreeMap<(usize, Box<str>), u64>,
     pub(super) reaches: HashMap<usize, Reach>,
     pub(super) lane_states: HashMap<usize, (LaneState, LaneClock)>,
-    pub(super) has_gates: HashMap<usize, bool>,
-    pub(super) has_deadlines: HashMap<usize, bool>,
+    /// Order keys that have got a head or followers, or lost all of them.
+    pub(super) gated_keys: HashMap<(usize, OrderKey), bool>,
+    /// Lanes that were found to have no head and no follower left.
+    pub(super) ungated: HashSet<usize>,
+    /// Records that have got a deadline, or lost it.
+    pub(super) timed: HashMap<(usize, u64), bool>,
+    /// Lanes that were found to have no deadline left.
+    pub(super) untimed: HashSet<usize>,
     pub(super) has_openings: Option<bool>,
     /// Records that were moved to quarantine.
     pub(super) quarantined: HashSet<u64>,
@@ -264,11 +271,17 @@ impl State {
             self.lanes[lane].state = state;
             self.lanes[lane].clock = clock;
         }
-        for (lane, has_gates) in effects.has_gates {
-            self.lanes[lane].has_gates = has_gates;
+        for lane in effects.ungated {
+            self.lanes[lane].gated_keys = SmallSet::default();
         }
-        for (lane, has_deadlines) in effects.has_deadlines {
-            self.lanes[lane].has_deadlines = has_deadlines;
+        for ((lane, key), is_gated) in effects.gated_keys {
+            self.lanes[lane].gated_keys.set(key, is_gated);
+        }
+        for lane in effects.untimed {
+            self.lanes[lane].timed = SmallSet::default();
+        }
+        for ((lane, sequence), is_timed) in effects.timed {
+            self.lanes[lane].timed.set(sequence, is_timed);
         }
         self.has_openings = effects.has_openings.unwrap_or(self.has_openings);
         for (lane, change) in effects.leased_ready {

@@ -141,7 +141,8 @@ impl Draft<'_> {
         };
         *left = left.saturating_sub(1);
         self.count_quarantined(sequence, lane, bytes, &id)?;
-        self.pass_gate(lane, sequence)
+        self.pass_any_gate(lane, sequence)?;
+        Ok(())
     }
 
     fn quarantine_dead_letter(&mut self, sequence: u64) -> Result<(), Trouble> {

@@ -205,6 +205,58 @@ pub(crate) async fn very_many_followers_are_all_let_go<B: Backend>(backend: B) {
     );
 }
 
+pub(crate) async fn very_many_keys_may_have_heads<B: Backend>(backend: B) {
+    // More than a store need remember in memory, also of deadlines.
+    const COUNT: u16 = 1_100;
+    let store = backend.open();
+    let keyed = |name: &str, number: u16| {
+        let mut order_key = [1; 16];
+        order_key[..2].copy_from_slice(&number.to_be_bytes());
+        NewRecord {
+            order_key,
+            deadline: Some(UnixMillis(i64::from(number))),
+            ..record("a", &format!("{name}{number:04}"), "x")
+        }
+    };
+    let heads = (0..COUNT).map(|number| keyed("head", number)).collect();
+    assert!(try_append(&*store, heads).await.iter().all(Result::is_ok));
+    let claimed = claim(&*store, usize::from(COUNT), 1).await;
+    let leading = claimed
+        .leases
+        .iter()
+        .map(|lease| settlement(lease, wait(100), Gate::Lead));
+    store.settle(leading.collect()).await.unwrap();
+    let others = (0..COUNT).map(|number| keyed("other", number)).collect();
+    assert!(try_append(&*store, others).await.iter().all(Result::is_ok));
+    backend.kill(store);
+    let store = backend.open();
+    let behind = claim(&*store, usize::from(COUNT), 1).await;
+    assert!(behind.leases.iter().all(|lease| lease.behind));
+    let following = behind
+        .leases
+        .iter()
+        .map(|lease| settlement(lease, wait(100), FOLLOW));
+    store.settle(following.collect()).await.unwrap();
+    for name in ["head", "other"] {
+        let free = claim(&*store, usize::from(COUNT), 100).await;
+        let free: Vec<_> = free.leases.iter().filter(|lease| !lease.behind).collect();
+        assert!(free.len() == usize::from(COUNT) && free.iter().all(|lease| lease.id.starts_with(name)));
+        let leaving = free
+            .iter()
+            .map(|lease| settlement(lease, delivered(2), Gate::Pass));
+        store.settle(leaving.collect()).await.unwrap();
+    }
+    let most = std::num::NonZeroUsize::MAX;
+    let late = store
+        .claim_expired(&lane("a"), most, UnixMillis(9_999))
+        .await
+        .unwrap();
+    assert!(late.leases.is_empty() && late.next_due.is_none());
+    append(&*store, &["last"]).await;
+    assert_eq!(flags(&claim(&*store, 9, 100).await.leases), [("last", false)]);
+    check_balance(&store.books());
+}
+
 pub(crate) async fn a_second_leader_follows_the_first<B: Backend>(backend: B) {
     let store = backend.open();
     append(&*store, &["1", "2"]).await;
@@ -374,4 +426,41 @@ pub(crate) async fn whoever_waits_is_woken_when_a_follower_is_let_go<B: Backend>
         .expect("a record that is due at once wakes");
     assert_eq!(claimed.next_due, None);
     assert_eq!(claim(&*store, 9, 5).await.next_due, None::<UnixMillis>);
+}
+
+const LINE: Gate = Gate::Line { head: None };
+
+pub(crate) async fn those_that_stand_in_line_go_by_their_sequence_whoever_comes_first<B: Backend>(
+    backend: B,
+) {
+    let store = backend.open();
+    append(&*store, &["1", "2", "3"]).await;
+    let claimed = claim(&*store, 3, 1).await;
+    for place in [2, 0, 1] {
+        settle_gate(&*store, &claimed.leases[place], wait(100), LINE).await;
+    }
+    for id in ["1", "2", "3"] {
+        let due = claim(&*store, 9, 1).await;
+        let (heads, behind): (Vec<_>, Vec<_>) = due.leases.iter().partition(|lease| !lease.behind);
+        assert_eq!(heads.len(), 1);
+        assert_eq!(&*heads[0].id, id);
+        for lease in behind {
+            settle_gate(&*store, lease, wait(100), LINE).await;
+        }
+        settle(&*store, heads[0], delivered(2)).await;
+    }
+    check_balance(&store.books());
+}
+
+pub(crate) async fn who_is_under_a_lease_is_not_overtaken_by_an_older_one_in_line<B: Backend>(backend: B) {
+    let store = backend.open();
+    append(&*store, &["1", "2"]).await;
+    let claimed = claim(&*store, 2, 1).await;
+    let named = Gate::Line {
+        head: Some(claimed.leases[1].sequence),
+    };
+    settle_gate(&*store, &claimed.leases[0], wait(100), named).await;
+    assert_eq!(until(&*store, "1").await, 100);
+    settle(&*store, &claimed.leases[1], delivered(2)).await;
+    assert_eq!(flags(&claim(&*store, 9, 1).await.leases), [("1", false)]);
 }

@@ -81,6 +81,7 @@ conformance! {
         an_open_key_lets_everybody_go_whoever_opened_it,
         a_record_that_opens_and_waits_keeps_its_own_time,
         very_many_followers_are_all_let_go,
+        very_many_keys_may_have_heads,
         a_second_leader_follows_the_first,
         a_record_may_follow_one_that_is_under_a_lease,
         with_nobody_to_follow_a_record_is_due_at_once,
@@ -89,7 +90,9 @@ conformance! {
         a_follower_promoted_under_its_lease_is_due_at_once_when_it_follows,
         a_release_leaves_head_and_followers_alone,
         a_replayed_record_is_behind_like_any_new_one,
-        whoever_waits_is_woken_when_a_follower_is_let_go;
+        whoever_waits_is_woken_when_a_follower_is_let_go,
+        those_that_stand_in_line_go_by_their_sequence_whoever_comes_first,
+        who_is_under_a_lease_is_not_overtaken_by_an_older_one_in_line;
     deadlines:
         expired_records_come_in_order_of_their_deadline,
         a_record_expires_while_it_waits_but_not_under_a_lease,

@@ -76,6 +76,7 @@ enum GateKind {
     Open,
     Lead,
     Follow(Option<usize>),
+    Line(Option<usize>),
 }
 
 fn settle_step() -> impl Strategy<Value = Step> {
@@ -90,6 +91,7 @@ fn settle_step() -> impl Strategy<Value = Step> {
         1 => Just(GateKind::Open),
         3 => Just(GateKind::Lead),
         4 => proptest::option::of(any::<usize>()).prop_map(GateKind::Follow),
+        4 => proptest::option::of(any::<usize>()).prop_map(GateKind::Line),
     ];
     (any::<usize>(), end, gate).prop_map(|(pick, end, gate)| Step::Settle { pick, end, gate })
 }
@@ -372,6 +374,11 @@ impl Run {
         }
     }
 
+    fn pick_lease(&self, pick: Option<usize>) -> Option<Sequence> {
+        pick.filter(|_| !self.leases.is_empty())
+            .map(|pick| self.leases[pick % self.leases.len()].0.sequence)
+    }
+
     async fn settle(&mut self, pick: usize, end: End, gate: GateKind) {
         if self.leases.is_empty() {
             return;
@@ -382,9 +389,10 @@ impl Run {
             GateKind::Open => Gate::Open,
             GateKind::Lead => Gate::Lead,
             GateKind::Follow(pick) => Gate::Follow {
-                head: pick
-                    .filter(|_| !self.leases.is_empty())
-                    .map(|pick| self.leases[pick % self.leases.len()].0.sequence),
+                head: self.pick_lease(pick),
+            },
+            GateKind::Line(pick) => Gate::Line {
+                head: self.pick_lease(pick),
             },
         };
         let sequence = lease.sequence.0;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use embeddables_queue::{Gate, Lease};
+use embeddables_queue::{Gate, Lease, Sequence};
 
 /// Where a record is.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -162,10 +162,13 @@ impl Model {
                 Some(head) if head != sequence => self.known(sequence).role = Role::Follower,
                 _ => self.known(sequence).role = Role::Head,
             },
+            Gate::Line { head: named } => {
+                if self.line_up(sequence, head.or(self.leased(sequence, named))) {
+                    until = 1;
+                }
+            }
             Gate::Follow { head: named } => {
-                let named = named.map(|named| named.0).filter(|named| {
-                    self.of_key(sequence).contains(named) && self.records[named].leased.is_some()
-                });
+                let named = self.leased(sequence, named);
                 match head.or(named).filter(|head| *head != sequence) {
                     Some(head) => {
                         self.known(head).role = Role::Head;
@@ -178,6 +181,33 @@ impl Model {
         let known = self.known(sequence);
         known.place = Place::Waiting(until);
         known.interrupted = false;
+    }
+
+    /// The record named, where it has the same key and is under a lease.
+    fn leased(&self, sequence: u64, named: Option<Sequence>) -> Option<u64> {
+        named
+            .map(|named| named.0)
+            .filter(|named| self.of_key(sequence).contains(named) && self.records[named].leased.is_some())
+    }
+
+    /// A record stands in line; whether it is the head now.
+    fn line_up(&mut self, sequence: u64, head: Option<u64>) -> bool {
+        if let Some(head) = head.filter(|head| *head != sequence) {
+            let follows = head < sequence || self.records[&head].leased.is_some();
+            self.known(head).role = if follows { Role::Head } else { Role::Follower };
+            self.known(sequence).role = Role::Follower;
+            if follows {
+                return false;
+            }
+        }
+        self.known(sequence).role = Role::Follower;
+        let in_line = |other: &u64| self.records[other].role == Role::Follower;
+        let oldest = self.of_key(sequence).into_iter().find(in_line).unwrap();
+        self.known(oldest).role = Role::Head;
+        if oldest != sequence {
+            self.make_due(oldest);
+        }
+        oldest == sequence
     }
 
     /// Checks one lease that was handed out, and notes it.

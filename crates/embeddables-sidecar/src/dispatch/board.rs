@@ -70,7 +70,12 @@ pub enum HoldReason {
 
 impl HoldReason {
     /// Every reason.
-    pub const ALL: [Self; 4] = [Self::KeyRejected, Self::Config, Self::MassRejection, Self::Operator];
+    pub const ALL: [Self; 4] = [
+        Self::KeyRejected,
+        Self::Config,
+        Self::MassRejection,
+        Self::Operator,
+    ];
 
     /// Stable code, as `EventStatus.reason` and the label `reason` have it; listed in `docs/errors.md`.
     pub fn as_str(self) -> &'static str {

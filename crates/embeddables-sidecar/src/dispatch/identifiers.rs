@@ -135,13 +135,22 @@ mod tests {
         let mut identifiers = Identifiers::new(false);
         assert_eq!(identifiers.take_up(KEY, Sequence(1)), Ok(()));
         assert_eq!(identifiers.take_up(KEY, Sequence(2)), Err(OCCUPIED));
-        assert_eq!(identifiers.take_up([2; 16], Sequence(3)), Ok(()), "another identifier");
+        assert_eq!(
+            identifiers.take_up([2; 16], Sequence(3)),
+            Ok(()),
+            "another identifier"
+        );
         identifiers.learn(KEY, true);
         assert_eq!(identifiers.take_up(KEY, Sequence(2)), Ok(()));
         identifiers.let_go(KEY, Sequence(1));
         identifiers.learn(KEY, false);
         assert_eq!(identifiers.take_up(KEY, Sequence(4)), Ok(()));
-        assert_eq!(identifiers.take_up(KEY, Sequence(5)), Err(Occupied { by: Some(Sequence(4)) }));
+        assert_eq!(
+            identifiers.take_up(KEY, Sequence(5)),
+            Err(Occupied {
+                by: Some(Sequence(4))
+            })
+        );
     }
 
     #[test]

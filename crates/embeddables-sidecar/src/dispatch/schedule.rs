@@ -42,7 +42,9 @@ impl Schedule {
     /// Number of the try after the one that was to have the number `step`. One that came before its time, because the event was
     /// woken, takes the place of none.
     pub fn after_entry_try(&self, step: u32, parked_for: Duration) -> u32 {
-        let at = usize::try_from(step).ok().and_then(|step| self.entry_schedule.get(step));
+        let at = usize::try_from(step)
+            .ok()
+            .and_then(|step| self.entry_schedule.get(step));
         let tolerance = |at: Duration| (at / 10).min(Duration::from_secs(1));
         let came_early = at.is_some_and(|at| parked_for + tolerance(*at) < *at);
         if came_early { step } else { step.saturating_add(1) }
@@ -121,6 +123,9 @@ mod tests {
     #[test]
     fn what_waited_behind_another_goes_on_where_the_schedule_is_by_now() {
         let step = |parked_s| schedule().entry_step(Duration::from_secs(parked_s));
-        assert_eq!([step(0), step(10), step(59), step(60), step(300)], [0, 1, 1, 2, 3]);
+        assert_eq!(
+            [step(0), step(10), step(59), step(60), step(300)],
+            [0, 1, 1, 2, 3]
+        );
     }
 }

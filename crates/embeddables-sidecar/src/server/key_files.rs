@@ -58,7 +58,12 @@ impl KeyFile {
             }
             Err(problem) if first_failure => {
                 let (project, path) = (old.project_id().as_str(), self.path.display().to_string());
-                tracing::error!(project, path, problem, "the key file cannot be used: the former key stays in force");
+                tracing::error!(
+                    project,
+                    path,
+                    problem,
+                    "the key file cannot be used: the former key stays in force"
+                );
             }
             Err(_) => {}
         }

@@ -97,7 +97,9 @@ pub(super) fn start(
             post,
             seed: rand::random(),
         };
-        lanes.running.spawn(Lane::new(settings, parts).run(stopped.clone()));
+        lanes
+            .running
+            .spawn(Lane::new(settings, parts).run(stopped.clone()));
     }
     lanes.key_files.spawn(super::key_files::watch(files));
     lanes

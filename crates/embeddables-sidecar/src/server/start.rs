@@ -77,17 +77,15 @@ impl Sidecar {
         let client = client(&loaded)?;
         let mut registry = Registry::with_prefix("embeddables");
         let store = super::store::open(&loaded, &mut registry)?;
-        let clock: Arc<dyn Clock> = Arc::new(SystemClock::start(latest_steady(&*store, &lane_names(&loaded))));
+        let clock: Arc<dyn Clock> =
+            Arc::new(SystemClock::start(latest_steady(&*store, &lane_names(&loaded))));
         let feed = Arc::new(Feed::default());
         let endpoints = lanes::endpoints(&loaded);
         let (board, mut posts) = Board::new(loaded.projects.iter().map(|project| project.id.clone()));
 
         let pipeline = Arc::new(Pipeline::new(Rooms {
             store: Arc::clone(&store),
-            validator: Validator::new(
-                loaded.default_project.clone(),
-                rules(config),
-            ),
+            validator: Validator::new(loaded.default_project.clone(), rules(config)),
             clock: Arc::clone(&clock),
             feed: Arc::clone(&feed),
             board: board.clone(),

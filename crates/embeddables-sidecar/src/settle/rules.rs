@@ -126,7 +126,9 @@ pub fn decide(
             };
             retry.until_max_age(attempt, facts, progress, &policy.schedule, random)
         }
-        Verdict::Unavailable { .. } if is_final(attempt.fate, policy) => ambiguous(&attempt.detail, facts, progress),
+        Verdict::Unavailable { .. } if is_final(attempt.fate, policy) => {
+            ambiguous(&attempt.detail, facts, progress)
+        }
         Verdict::Unavailable { retry_after } => {
             let code = match attempt.http_status {
                 Some(429) => reason::UPSTREAM_THROTTLED,
@@ -173,7 +175,9 @@ pub fn follow(head: Option<Sequence>, facts: Facts, progress: &mut Progress, pol
     let disposition = if parked {
         let parked_at = *progress.parked_age_ms.get_or_insert(millis(facts.age));
         let parked_for = Duration::from_millis(millis(facts.age).saturating_sub(parked_at));
-        let message = "no entry of the Embeddable matches the identifier yet; another of its events finds out".to_owned();
+        let message =
+            "no entry of the Embeddable matches the identifier yet; another of its events finds out"
+                .to_owned();
         let last = policy.schedule.entry_schedule.last().copied().unwrap_or_default();
         let delay = last.saturating_sub(parked_for).max(FOLLOW_AT_MOST);
         wait(delay, reason::ENTRY_NOT_FOUND, message, facts, progress)
@@ -208,7 +212,8 @@ pub fn give_back(facts: Facts, progress: &Progress, policy: &Policy) -> Decision
 
 /// Gives an event up that may have been sent by a process that ended, where nothing may be sent twice; `None` where it may.
 pub fn interrupted(facts: Facts, progress: &mut Progress, policy: &Policy) -> Option<Disposition> {
-    is_final(Fate::Ambiguous, policy).then(|| ambiguous("the sidecar ended during the attempt", facts, progress))
+    is_final(Fate::Ambiguous, policy)
+        .then(|| ambiguous("the sidecar ended during the attempt", facts, progress))
 }
 
 fn ambiguous(detail: &str, facts: Facts, progress: &mut Progress) -> Disposition {
@@ -428,8 +433,14 @@ mod tests {
     fn a_rejected_key_costs_no_event_and_no_time() {
         let rejected = attempt(Some(401), Verdict::KeyRejected);
         let (disposition, progress) = fresh(&rejected, 1_000_000);
-        assert!(matches!(disposition, Disposition::Wait { until: NOW, .. }), "{disposition:?}");
-        assert_eq!((&*progress.reason, progress.backoff_step), (reason::KEY_REJECTED, 0));
+        assert!(
+            matches!(disposition, Disposition::Wait { until: NOW, .. }),
+            "{disposition:?}"
+        );
+        assert_eq!(
+            (&*progress.reason, progress.backoff_step),
+            (reason::KEY_REJECTED, 0)
+        );
     }
 
     #[test]
@@ -452,9 +463,14 @@ mod tests {
             let mut random = SmallRng::seed_from_u64(7);
             decide(attempt, facts(0), &mut Progress::default(), &policy, &mut random).disposition
         };
-        assert!(matches!(decided(&ambiguous), Disposition::DeadLetter { reason, .. } if &*reason == reason::AMBIGUOUS));
+        assert!(
+            matches!(decided(&ambiguous), Disposition::DeadLetter { reason, .. } if &*reason == reason::AMBIGUOUS)
+        );
         let not_sent = attempt(None, Verdict::Unavailable { retry_after: None });
-        assert!(matches!(decided(&not_sent), Disposition::Wait { .. }), "nothing was sent");
+        assert!(
+            matches!(decided(&not_sent), Disposition::Wait { .. }),
+            "nothing was sent"
+        );
         assert!(interrupted(facts(0), &mut Progress::default(), &policy).is_some());
     }
 
@@ -468,28 +484,56 @@ mod tests {
         };
         let mut random = SmallRng::seed_from_u64(7);
         let decision = decide(attempt, facts(0), &mut progress, &policy, &mut random);
-        assert_eq!(decision.gate, expected, "ordered {ordered}, parked {parked}: {attempt:?}");
+        assert_eq!(
+            decision.gate, expected,
+            "ordered {ordered}, parked {parked}: {attempt:?}"
+        );
     }
 
     #[test]
     fn only_an_unknown_user_makes_others_wait_and_a_success_lets_all_of_them_go() {
         let unavailable = attempt(Some(503), Verdict::Unavailable { retry_after: None });
-        check_gate(false, &attempt(Some(200), Verdict::Delivered(Receipt::default())), true, Gate::Open);
-        check_gate(false, &attempt(Some(404), Verdict::EntryNotFound), false, Gate::Lead);
+        check_gate(
+            false,
+            &attempt(Some(200), Verdict::Delivered(Receipt::default())),
+            true,
+            Gate::Open,
+        );
+        check_gate(
+            false,
+            &attempt(Some(404), Verdict::EntryNotFound),
+            false,
+            Gate::Lead,
+        );
         check_gate(false, &attempt(Some(400), Verdict::Invalid), true, Gate::Pass);
         check_gate(false, &unavailable, true, Gate::Pass);
         check_gate(false, &attempt(Some(401), Verdict::KeyRejected), true, Gate::Lead);
-        check_gate(false, &attempt(Some(401), Verdict::KeyRejected), false, Gate::Pass);
+        check_gate(
+            false,
+            &attempt(Some(401), Verdict::KeyRejected),
+            false,
+            Gate::Pass,
+        );
     }
 
     #[test]
     fn in_an_ordered_lane_whatever_waits_makes_others_wait_and_whatever_ends_lets_the_next_pass() {
         let unavailable = attempt(Some(503), Verdict::Unavailable { retry_after: None });
-        check_gate(true, &attempt(Some(200), Verdict::Delivered(Receipt::default())), false, Gate::Pass);
+        check_gate(
+            true,
+            &attempt(Some(200), Verdict::Delivered(Receipt::default())),
+            false,
+            Gate::Pass,
+        );
         check_gate(true, &attempt(Some(400), Verdict::Invalid), false, Gate::Pass);
         check_gate(true, &unavailable, false, Gate::Lead);
         check_gate(true, &attempt(Some(401), Verdict::KeyRejected), false, Gate::Lead);
-        check_gate(true, &attempt(Some(404), Verdict::EntryNotFound), false, Gate::Lead);
+        check_gate(
+            true,
+            &attempt(Some(404), Verdict::EntryNotFound),
+            false,
+            Gate::Lead,
+        );
     }
 
     #[test]
@@ -501,8 +545,14 @@ mod tests {
         assert_eq!(progress.reason, reason::ENTRY_NOT_FOUND);
         let mut progress = Progress::default();
         let head = Some(Sequence(3));
-        assert_eq!(follow(head, facts(7), &mut progress, &policy()).gate, Gate::Follow { head });
-        assert_eq!((progress.parked_age_ms, &*progress.reason), (None, reason::EARLIER_EVENT));
+        assert_eq!(
+            follow(head, facts(7), &mut progress, &policy()).gate,
+            Gate::Follow { head }
+        );
+        assert_eq!(
+            (progress.parked_age_ms, &*progress.reason),
+            (None, reason::EARLIER_EVENT)
+        );
     }
 
     #[test]
@@ -548,8 +598,14 @@ mod tests {
             let mut random = SmallRng::seed_from_u64(7);
             decide(&unknown, facts, &mut progress, &policy(), &mut random).disposition
         };
-        assert!(matches!(after_following(true), Disposition::DeadLetter { .. }), "60 s behind it");
-        assert!(matches!(after_following(false), Disposition::Wait { .. }), "it begins now");
+        assert!(
+            matches!(after_following(true), Disposition::DeadLetter { .. }),
+            "60 s behind it"
+        );
+        assert!(
+            matches!(after_following(false), Disposition::Wait { .. }),
+            "it begins now"
+        );
     }
 
     #[test]
@@ -561,14 +617,8 @@ mod tests {
         };
         let mut random = SmallRng::seed_from_u64(7);
         let unknown = attempt(Some(404), Verdict::EntryNotFound);
-        let disposition = decide(
-            &unknown,
-            facts,
-            &mut Progress::default(),
-            &policy(),
-            &mut random,
-        )
-        .disposition;
+        let disposition =
+            decide(&unknown, facts, &mut Progress::default(), &policy(), &mut random).disposition;
         assert!(
             matches!(disposition, Disposition::Wait { until, .. } if until == limit),
             "{disposition:?}"

@@ -26,7 +26,10 @@ const SEEDS: u64 = 2_000;
 const PLANTED_SEEDS: u64 = 400;
 
 fn setting(name: &str, default: u64) -> u64 {
-    std::env::var(name).map_or(default, |text| text.parse().unwrap_or_else(|_| panic!("{name} is no number: {text}")))
+    std::env::var(name).map_or(default, |text| {
+        text.parse()
+            .unwrap_or_else(|_| panic!("{name} is no number: {text}"))
+    })
 }
 
 /// Plays seeds on every core; the first one (lowest) that violates something, with what it says.

@@ -15,8 +15,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use embeddables_core::{Attempt, Fate, Verdict};
+use embeddables_core::{Attempt, Fate, ProjectId, Verdict};
 use embeddables_queue::{LaneName, Lease, OrderKey, Sequence, UnixMillis};
+use embeddables_sidecar::dispatch::board::{Board, HoldReason};
 use tokio::time::Instant;
 
 use crate::clock::Wall;
@@ -98,6 +99,10 @@ struct LaneTruth {
     failures: u32,
     broken_since: Option<Instant>,
     served_at: Instant,
+    /// Key in the key file.
+    key_in_file: usize,
+    /// Keys that upstream has refused.
+    refused_keys: BTreeSet<usize>,
     /// A key that was answered 401, and when.
     rejected: Option<(usize, Instant)>,
     newest_request: Option<Instant>,
@@ -112,6 +117,7 @@ struct Inner {
     violation: Option<String>,
     trace: Vec<String>,
     next_request: u64,
+    board: Option<Board>,
     crashed_at: Vec<(Instant, Instant)>,
     lanes: Vec<LaneTruth>,
     by_sequence: BTreeMap<Sequence, (usize, String)>,
@@ -131,6 +137,8 @@ impl Oracle {
         let begin = Instant::now();
         let lane = |_: &LanePlan| LaneTruth {
             key_upstream: 0,
+            key_in_file: 0,
+            refused_keys: BTreeSet::new(),
             events: BTreeMap::new(),
             in_flight: BTreeMap::new(),
             paused: None,
@@ -148,6 +156,7 @@ impl Oracle {
                 violation: None,
                 trace: Vec::new(),
                 next_request: 0,
+                board: None,
                 crashed_at: Vec::new(),
                 lanes: plan.lanes.iter().map(lane).collect(),
                 by_sequence: BTreeMap::new(),
@@ -204,6 +213,31 @@ impl Oracle {
         self.inner().lanes[lane].key_upstream = 1;
     }
 
+    /// Another key is in the key file from now on.
+    pub(crate) fn rekeyed(&self, lane: usize) {
+        self.inner().lanes[lane].key_in_file = 1;
+    }
+
+    /// Where the lanes of this life show themselves.
+    pub(crate) fn watch(&self, board: Board) {
+        self.inner().board = Some(board);
+    }
+
+    /// A lane must not be held for its key while upstream has never refused the one in its key file.
+    fn check_hold(&self, lane: usize) {
+        let mut inner = self.inner();
+        let project = ProjectId::parse(&format!("pr_{lane}")).expect("a project");
+        let view = inner.board.as_ref().and_then(|board| board.view(&project));
+        let hold = view.and_then(|view| view.hold).map(|hold| hold.reason);
+        let truth = &inner.lanes[lane];
+        if hold == Some(HoldReason::KeyRejected) && !truth.refused_keys.contains(&truth.key_in_file) {
+            self.fail_in(
+                &mut inner,
+                format!("lane {lane} is held for a key that upstream never refused"),
+            );
+        }
+    }
+
     /// Requests of a lane under way.
     pub(crate) fn in_flight(&self, lane: usize) -> usize {
         self.inner().lanes[lane].in_flight.len()
@@ -212,7 +246,10 @@ impl Oracle {
     /// Whether a crash comes within that time.
     pub(crate) fn crashes_within(&self, time: Duration) -> bool {
         let now = self.begin.elapsed();
-        self.plan.crashes.iter().any(|(at, _)| *at > now && *at <= now + time)
+        self.plan
+            .crashes
+            .iter()
+            .any(|(at, _)| *at > now && *at <= now + time)
     }
 
     /// Whether an event was accepted, not longer ago than that.
@@ -260,7 +297,9 @@ impl Oracle {
         };
         let mut inner = self.inner();
         for lease in leases {
-            inner.by_sequence.insert(lease.sequence, (lane, lease.id.to_string()));
+            inner
+                .by_sequence
+                .insert(lease.sequence, (lane, lease.id.to_string()));
             let event = inner.lanes[lane].events.entry(lease.id.to_string()).or_default();
             event.sequence = Some(lease.sequence);
             event.order_key = lease.order_key;

@@ -94,7 +94,10 @@ pub(crate) enum Trouble {
     /// 403 from something on the way.
     Forbidden,
     /// More than so many a second are answered 429.
-    Throttled { per_second: u32, retry_after: Option<Duration> },
+    Throttled {
+        per_second: u32,
+        retry_after: Option<Duration>,
+    },
 }
 
 impl Plan {
@@ -125,12 +128,21 @@ impl LanePlan {
         let users: Vec<User> = (0..random.random_range(1..=5))
             .map(|_| User::draw(clean, random))
             .collect();
-        let events = events(lane, users.len(), clean, random);
+        let mut events = events(lane, users.len(), clean, random);
         let windows = if clean { Vec::new() } else { windows(random) };
         let rotation = (!clean && random.random_bool(0.3)).then(|| {
             let at = seconds(random, 60..=1_000);
-            (at, (at + seconds(random, 0..=300)).saturating_sub(Duration::from_secs(60)))
+            if random.random_bool(0.5) {
+                // While requests with the old key are under way.
+                add_burst(lane, at, users.len(), &mut events, random);
+                return (at, at + Duration::from_millis(random.random_range(5..80)));
+            }
+            (
+                at,
+                (at + seconds(random, 0..=300)).saturating_sub(Duration::from_secs(60)),
+            )
         });
+        events.sort_by_key(|event| event.at);
         let operator = (!clean && random.random_bool(0.2)).then(|| {
             let from = seconds(random, 1..=1_000);
             (from, from + seconds(random, 1..=190))
@@ -157,7 +169,10 @@ impl LanePlan {
 
     /// What upstream does at this time besides answering.
     pub(crate) fn trouble(&self, at: Duration) -> Option<Trouble> {
-        let window = self.windows.iter().find(|window| window.from <= at && at < window.until)?;
+        let window = self
+            .windows
+            .iter()
+            .find(|window| window.from <= at && at < window.until)?;
         Some(window.trouble)
     }
 }
@@ -189,16 +204,35 @@ fn events(lane: usize, users: usize, clean: bool, random: &mut SmallRng) -> Vec<
             let id = format!("e{lane}-{}", events.len());
             events.push(EventPlan {
                 id,
-                user: if same_user { user } else { random.random_range(0..users) },
+                user: if same_user {
+                    user
+                } else {
+                    random.random_range(0..users)
+                },
                 at,
                 bad: !clean && random.random_bool(0.05),
                 deliver_within: (!clean && random.random_bool(0.1)).then(|| seconds(random, 1..=600)),
-                repeat_after: random.random_bool(0.2).then(|| Duration::from_millis(random.random_range(1..30_000))),
+                repeat_after: random
+                    .random_bool(0.2)
+                    .then(|| Duration::from_millis(random.random_range(1..30_000))),
             });
         }
     }
-    events.sort_by_key(|event| event.at);
     events
+}
+
+/// Good events at one moment.
+fn add_burst(lane: usize, at: Duration, users: usize, events: &mut Vec<EventPlan>, random: &mut SmallRng) {
+    for _ in 0..5 {
+        events.push(EventPlan {
+            id: format!("e{lane}-{}", events.len()),
+            user: random.random_range(0..users),
+            at,
+            bad: false,
+            deliver_within: None,
+            repeat_after: None,
+        });
+    }
 }
 
 fn windows(random: &mut SmallRng) -> Vec<Window> {

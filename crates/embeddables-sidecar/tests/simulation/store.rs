@@ -10,9 +10,9 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use embeddables_queue::memory::MemoryQueue;
 use embeddables_queue::{
-    Append, AppendError, Appended, Backlog, Books, Capacity, Claim, ClaimError, Claimed, DeadLetter, DeadLetters,
-    Disposition, Durability, Entry, Gate, LaneName, LaneState, Lease, Ledger, Outcome, Queue, ReadError, Refused,
-    Sequence, SettleError, Settlement, TakeAs, UnixMillis,
+    Append, AppendError, Appended, Backlog, Books, Capacity, Claim, ClaimError, Claimed, DeadLetter,
+    DeadLetters, Disposition, Durability, Entry, Gate, LaneName, LaneState, Lease, Ledger, Outcome, Queue,
+    ReadError, Refused, Sequence, SettleError, Settlement, TakeAs, UnixMillis,
 };
 use rand::rngs::SmallRng;
 use rand::{RngExt as _, SeedableRng as _};
@@ -98,7 +98,9 @@ impl SimStore {
             (Some(Planted::CanaryWakesOnlyItself), Disposition::Delivered { .. }, Gate::Open) => {
                 settlement.gate = Gate::Pass;
             }
-            (Some(Planted::OrderLostOnRetry), Disposition::Wait { .. }, Gate::Lead) => settlement.gate = Gate::Pass,
+            (Some(Planted::OrderLostOnRetry), Disposition::Wait { .. }, Gate::Lead) => {
+                settlement.gate = Gate::Pass
+            }
             (Some(Planted::NoSuccessor), Disposition::DeadLetter { .. }, _) => {
                 self.state().orphaned.extend(key);
             }
@@ -128,7 +130,8 @@ impl SimStore {
             if self.is(Planted::AmbiguityForgottenAtRestart) {
                 lease.interrupted = false;
             }
-            let is_stuck = self.is(Planted::LeaseKeptAtRestart) && self.state().stuck.contains(&lease.sequence);
+            let is_stuck =
+                self.is(Planted::LeaseKeptAtRestart) && self.state().stuck.contains(&lease.sequence);
             let is_orphan = self.state().orphaned.contains(&(lane.clone(), lease.order_key));
             if is_stuck {
                 // Never handed out again: it stays leased in this life too.
@@ -145,14 +148,21 @@ impl SimStore {
 
     /// Whether another lane has work, so that this one gets none.
     fn is_starved(&self, lane: &LaneName) -> bool {
-        let others = |(name, books): &(LaneName, embeddables_queue::LaneBooks)| name != lane && books.ready + books.waiting > 0;
-        self.is(Planted::LaneStarvesAnother) && lane.as_str() == "pr_0" && self.inner.books().lanes.iter().any(others)
+        let others = |(name, books): &(LaneName, embeddables_queue::LaneBooks)| {
+            name != lane && books.ready + books.waiting > 0
+        };
+        self.is(Planted::LaneStarvesAnother)
+            && lane.as_str() == "pr_0"
+            && self.inner.books().lanes.iter().any(others)
     }
 
     /// A repeat that comes soon after its event is taken for a new one.
     fn forget_ids(&self, append: &mut Append) {
         for record in &mut append.records {
-            if self.oracle.was_accepted_within(&record.lane, &record.id, Duration::from_secs(5)) {
+            if self
+                .oracle
+                .was_accepted_within(&record.lane, &record.id, Duration::from_secs(5))
+            {
                 self.state().repeats += 1;
                 record.id = format!("{}~{}", record.id, self.state().repeats).into();
             }
@@ -178,7 +188,8 @@ impl Queue for SimStore {
         if self.is(Planted::DedupeAfterAcceptance) {
             self.forget_ids(&mut append);
         }
-        if self.is(Planted::AcknowledgeBeforeCommit) && self.oracle.crashes_within(Duration::from_millis(500)) {
+        if self.is(Planted::AcknowledgeBeforeCommit) && self.oracle.crashes_within(Duration::from_millis(500))
+        {
             let answers = append
                 .records
                 .iter()
@@ -211,13 +222,20 @@ impl Queue for SimStore {
         }
         let claimed = self.inner.claim(claim).await?;
         let claimed = self.claim_wrongly(&lane, claimed).await;
-        self.state().leased.extend(claimed.leases.iter().map(|lease| lease.sequence));
+        self.state()
+            .leased
+            .extend(claimed.leases.iter().map(|lease| lease.sequence));
         self.oracle.claimed(&lane, &claimed.leases);
         self.pass(1_000).await;
         Ok(claimed)
     }
 
-    async fn claim_expired(&self, lane: &LaneName, max: NonZeroUsize, wall: UnixMillis) -> Result<Claimed, ClaimError> {
+    async fn claim_expired(
+        &self,
+        lane: &LaneName,
+        max: NonZeroUsize,
+        wall: UnixMillis,
+    ) -> Result<Claimed, ClaimError> {
         self.pass(1_000).await;
         self.inner.claim_expired(lane, max, wall).await
     }
@@ -307,7 +325,12 @@ impl Ledger for SimStore {
 
 #[async_trait]
 impl DeadLetters for SimStore {
-    async fn list(&self, lane: Option<&LaneName>, after: Sequence, limit: usize) -> Result<Vec<DeadLetter>, ReadError> {
+    async fn list(
+        &self,
+        lane: Option<&LaneName>,
+        after: Sequence,
+        limit: usize,
+    ) -> Result<Vec<DeadLetter>, ReadError> {
         self.inner.list(lane, after, limit).await
     }
 

@@ -49,7 +49,12 @@ struct Answer {
 }
 
 impl Upstream {
-    pub(crate) fn new(seed: u64, plan: Arc<Plan>, oracle: Arc<Oracle>, planted: Option<Planted>) -> Arc<Self> {
+    pub(crate) fn new(
+        seed: u64,
+        plan: Arc<Plan>,
+        oracle: Arc<Oracle>,
+        planted: Option<Planted>,
+    ) -> Arc<Self> {
         Arc::new(Self {
             begin: Instant::now(),
             state: Mutex::new(State {
@@ -83,7 +88,9 @@ impl Upstream {
         let id = parcel.event.event_id().as_str().to_owned();
         let others = self.oracle.in_flight(lane);
         let mut answer = self.answer(lane, key, &id);
-        let request = self.oracle.requested(lane, life, &id, key, &parcel.event, answer.created);
+        let request = self
+            .oracle
+            .requested(lane, life, &id, key, &parcel.event, answer.created);
         tokio::time::sleep(answer.after).await;
         if self.planted == Some(Planted::PermitLeaked) && answer.after == ATTEMPT_TIMEOUT {
             std::future::pending::<()>().await;

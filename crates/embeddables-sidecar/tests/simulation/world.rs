@@ -6,14 +6,17 @@ use std::time::Duration;
 
 use embeddables_client::{ApiKey, BaseUrl, Endpoint};
 use embeddables_core::{
-    Defaults, Event, EventId, Identifier, IdentifierValue, ProjectId, Properties, Rules, Timestamp, ValidEvent,
+    Defaults, Event, EventId, Identifier, IdentifierValue, ProjectId, Properties, Rules, Timestamp,
+    ValidEvent,
 };
 use embeddables_queue::memory::{MemoryConfig, MemoryQueue};
 use embeddables_queue::{Append, Durability, LaneName, Ledger as _, Queue as _, Store, UnixMillis};
 use embeddables_sidecar::clock::Clock;
 use embeddables_sidecar::dispatch::board::Board;
 use embeddables_sidecar::dispatch::schedule::Schedule;
-use embeddables_sidecar::dispatch::{latest_steady, GateSettings, Lane, LaneParts, LaneSettings, ProbeIntervals, Pulse, Stop};
+use embeddables_sidecar::dispatch::{
+    GateSettings, Lane, LaneParts, LaneSettings, ProbeIntervals, Pulse, Stop, latest_steady,
+};
 use embeddables_sidecar::enqueue::Enqueuer;
 use embeddables_sidecar::settle::rules::{Ambiguity, Policy};
 use embeddables_sidecar::validate::Checked;
@@ -163,7 +166,12 @@ impl World {
     /// Everything but what callers do, by time.
     fn actions(&self) -> Vec<(Duration, Action)> {
         let mut actions: Vec<(Duration, Action)> = vec![(END, Action::End)];
-        actions.extend(self.plan.crashes.iter().map(|(at, down)| (*at, Action::Crash(*down))));
+        actions.extend(
+            self.plan
+                .crashes
+                .iter()
+                .map(|(at, down)| (*at, Action::Crash(*down))),
+        );
         actions.extend(self.plan.jumps.iter().map(|(at, by)| (*at, Action::Jump(*by))));
         for (lane, plan) in self.plan.lanes.iter().enumerate() {
             if let Some((upstream, file)) = plan.rotation {
@@ -187,6 +195,7 @@ impl World {
             Action::KeyUpstream(lane) => self.oracle.rekeyed_upstream(lane),
             Action::KeyFile(lane) => {
                 self.keys[lane] = 1;
+                self.oracle.rekeyed(lane);
                 if self.planted != Some(Planted::OldKeyHolds) {
                     life.endpoints[lane].send_replace(endpoint(lane, 1));
                 }
@@ -226,8 +235,10 @@ impl World {
             if page.is_empty() {
                 break;
             }
-            self.outcomes
-                .extend(page.into_iter().map(|outcome| (outcome.number, outcome.id.to_string())));
+            self.outcomes.extend(
+                page.into_iter()
+                    .map(|outcome| (outcome.number, outcome.id.to_string())),
+            );
         }
         self.oracle.check_store(life.store.inner(), over).await;
     }
@@ -260,6 +271,7 @@ impl World {
         let store = SimStore::new(seed, inner, Arc::clone(&self.oracle), self.planted, former);
         let clock = Arc::new(LifeClock::start(&self.wall, latest_steady(&*store, &names)));
         let (board, mut posts) = Board::new((0..self.plan.lanes.len()).map(project));
+        self.oracle.watch(board.clone());
         let (stop, stopped) = watch::channel(Stop::Run);
         let mut life = Life {
             store: Arc::clone(&store),
@@ -375,7 +387,10 @@ impl Caller {
 
     async fn try_once(&self, store: &Arc<SimStore>, clock: &dyn Clock) -> bool {
         let wall = clock.wall();
-        let within = self.event.deliver_within.map(|within| crate::clock::millis(within));
+        let within = self
+            .event
+            .deliver_within
+            .map(|within| crate::clock::millis(within));
         let deadline = within.map(|within| UnixMillis(wall.0 + within));
         let enqueuer = Enqueuer::new(Arc::clone(store) as Arc<dyn Store>);
         let record = enqueuer.record(checked(self.lane, &self.event), wall, deadline);
@@ -420,7 +435,9 @@ fn checked(lane: usize, plan: &EventPlan) -> Checked {
         event_id: EventId::parse(&plan.id).expect("an id"),
         now: Timestamp::from_unix(0, 0).expect("a time"),
     };
-    let valid: ValidEvent = event.validate(&defaults, &Rules::default()).expect("a valid event");
+    let valid: ValidEvent = event
+        .validate(&defaults, &Rules::default())
+        .expect("a valid event");
     Checked {
         canonical: embeddables_core::canonical(&event),
         event: valid,
@@ -443,5 +460,9 @@ fn lane_name(lane: usize) -> LaneName {
 
 fn endpoint(lane: usize, key: usize) -> Arc<Endpoint> {
     let url = BaseUrl::parse("http://127.0.0.1:1").expect("a URL");
-    Arc::new(Endpoint::new(url, project(lane), ApiKey::parse(KEYS[key]).expect("a key")))
+    Arc::new(Endpoint::new(
+        url,
+        project(lane),
+        ApiKey::parse(KEYS[key]).expect("a key"),
+    ))
 }

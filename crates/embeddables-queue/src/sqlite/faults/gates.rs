@@ -3,7 +3,7 @@
 use rusqlite::Connection;
 
 use super::{
-    append, check_balance, claim, claimed_ids, connection_to, delivered, lane, open_store, open_with,
+    append, check_balance, claim, claimed_ids, connection_to, delivered, files, lane, open_store, open_with,
     settle_gate, settlement,
 };
 use crate::sqlite::SqliteQueue;
@@ -200,6 +200,48 @@ async fn followers_whose_head_a_salvage_lost_are_due_at_once() {
         expect(&[("first", false), ("second", false)])
     );
     check_balance(&queue);
+}
+
+/// Removes rows of the gates without their index noticing: it is taken out of the schema meanwhile.
+fn forget_behind_the_index(store: &Connection, which: &str) {
+    let path = store.path().unwrap().to_owned();
+    let root: i64 = store
+        .query_row(
+            "SELECT rootpage FROM sqlite_schema WHERE name = 'gates_key'",
+            [],
+            |row| row.get(0),
+        )
+        .unwrap();
+    for statements in [
+        "DELETE FROM sqlite_schema WHERE name = 'gates_key'".to_owned(),
+        format!("DELETE FROM gates WHERE {which}"),
+        format!(
+            "INSERT INTO sqlite_schema VALUES ('index', 'gates_key', 'gates', {root},
+                'CREATE INDEX gates_key ON gates (lane, order_key, head, sequence)')"
+        ),
+    ] {
+        // Each connection reads the schema anew.
+        let store = Connection::open(&path).unwrap();
+        store
+            .execute_batch(&format!("PRAGMA writable_schema = ON; {statements}"))
+            .unwrap();
+    }
+}
+
+#[tokio::test]
+async fn an_index_that_names_what_is_not_there_is_damage_and_no_endless_search() {
+    for which in ["head = 1", "head = 0"] {
+        let dir = changed(|store| forget_behind_the_index(store, which)).await;
+        let (queue, report) = open_store(dir.path());
+        assert!(report.salvaged.is_none(), "nobody has met it yet");
+        let head = claim(&queue, 1, 1_000).await;
+        settle_gate(&queue, &head.leases[0], delivered(), Gate::Pass).await;
+        let rest = flags(&queue, 1_000).await;
+        assert_eq!(rest, expect(&[("first", false), ("second", false)]), "{which}");
+        let salvaged = files(dir.path()).keys().any(|name| name.contains("damaged"));
+        assert!(salvaged, "{which}");
+        check_balance(&queue);
+    }
 }
 
 #[tokio::test]

@@ -104,7 +104,13 @@ impl Breaker {
     }
 
     /// Notes a failure, which `at_once` opens it without others before it; whether it opened.
-    pub(super) fn failed(&mut self, begun: Instant, at_once: bool, now: Instant, random: &mut impl Rng) -> bool {
+    pub(super) fn failed(
+        &mut self,
+        begun: Instant,
+        at_once: bool,
+        now: Instant,
+        random: &mut impl Rng,
+    ) -> bool {
         if begun < self.changed {
             return false;
         }
@@ -127,7 +133,12 @@ impl Breaker {
         let doubled = FIRST.saturating_mul(2_u32.saturating_pow(self.openings.min(16)));
         let open_for = doubled.min(LONGEST).mul_f64(random.random_range(0.5..=1.0));
         self.openings = self.openings.saturating_add(1);
-        self.change(State::Open { until: now + open_for }, now);
+        self.change(
+            State::Open {
+                until: now + open_for,
+            },
+            now,
+        );
     }
 
     fn change(&mut self, state: State, now: Instant) {

@@ -106,7 +106,9 @@ impl Hold {
     pub(super) fn passage(&self, now: Instant) -> Passage {
         match &self.held {
             None => Passage::All,
-            Some(probing) if probing.held.reason == HoldReason::Operator || probing.under_way => Passage::None(None),
+            Some(probing) if probing.held.reason == HoldReason::Operator || probing.under_way => {
+                Passage::None(None)
+            }
             Some(probing) if probing.next <= now => Passage::Probe,
             Some(probing) => Passage::None(Some(probing.next)),
         }
@@ -114,7 +116,10 @@ impl Hold {
 
     /// Holds the lane; where an operator holds it already, that stands.
     pub(super) fn begin(&mut self, held: Held, now: Instant, random: &mut impl Rng) {
-        if self.held().is_some_and(|held| held.reason == HoldReason::Operator) {
+        if self
+            .held()
+            .is_some_and(|held| held.reason == HoldReason::Operator)
+        {
             return;
         }
         let begun = self.held.as_ref().map_or(now, |probing| probing.begun);
@@ -130,7 +135,10 @@ impl Hold {
     /// Time that the lane was held in all: what no event in flight has spent.
     pub(super) fn held_time(&self, now: Instant) -> Duration {
         let present = self.held.as_ref();
-        self.held_before + present.map_or(Duration::ZERO, |probing| now.saturating_duration_since(probing.begun))
+        self.held_before
+            + present.map_or(Duration::ZERO, |probing| {
+                now.saturating_duration_since(probing.begun)
+            })
     }
 
     /// Lifts the hold; whether there was one.
@@ -216,7 +224,10 @@ impl Hold {
     }
 
     fn interval(&self, step: u32, random: &mut impl Rng) -> Duration {
-        let doubled = self.intervals.min.saturating_mul(2_u32.saturating_pow(step.min(31)));
+        let doubled = self
+            .intervals
+            .min
+            .saturating_mul(2_u32.saturating_pow(step.min(31)));
         let interval = doubled.min(self.intervals.max);
         interval + interval.mul_f64(JITTER * random.random_range(0.0..=1.0))
     }
@@ -249,23 +260,37 @@ mod tests {
     #[test]
     fn one_refused_key_holds_at_once() {
         let mut hold = Hold::new(INTERVALS);
-        assert_eq!(hold.answered(&Verdict::KeyRejected, [1; 16]), Some(HoldReason::KeyRejected));
+        assert_eq!(
+            hold.answered(&Verdict::KeyRejected, [1; 16]),
+            Some(HoldReason::KeyRejected)
+        );
     }
 
     #[test]
     fn refusals_hold_when_five_identifiers_in_a_row_meet_them() {
         let mut hold = Hold::new(INTERVALS);
         for _ in 0..100 {
-            assert_eq!(hold.answered(&Verdict::Refused, [9; 16]), None, "one identifier is no pattern");
+            assert_eq!(
+                hold.answered(&Verdict::Refused, [9; 16]),
+                None,
+                "one identifier is no pattern"
+            );
         }
         for key in 0..3 {
             assert_eq!(hold.answered(&Verdict::Refused, [key; 16]), None);
         }
         assert_eq!(hold.answered(&delivered(), [7; 16]), None);
         for key in 0..4 {
-            assert_eq!(hold.answered(&Verdict::Refused, [key; 16]), None, "a success began a new row");
+            assert_eq!(
+                hold.answered(&Verdict::Refused, [key; 16]),
+                None,
+                "a success began a new row"
+            );
         }
-        assert_eq!(hold.answered(&Verdict::Refused, [4; 16]), Some(HoldReason::Config));
+        assert_eq!(
+            hold.answered(&Verdict::Refused, [4; 16]),
+            Some(HoldReason::Config)
+        );
     }
 
     #[test]
@@ -274,7 +299,10 @@ mod tests {
         for _ in 1..REJECTIONS {
             assert_eq!(hold.answered(&Verdict::Invalid, [1; 16]), None);
         }
-        assert_eq!(hold.answered(&Verdict::Invalid, [1; 16]), Some(HoldReason::MassRejection));
+        assert_eq!(
+            hold.answered(&Verdict::Invalid, [1; 16]),
+            Some(HoldReason::MassRejection)
+        );
         hold.answered(&delivered(), [1; 16]);
         for _ in 0..100 {
             assert_eq!(hold.answered(&Verdict::Invalid, [1; 16]), None);
@@ -283,19 +311,26 @@ mod tests {
         for _ in 1..REJECTIONS {
             assert_eq!(hold.answered(&Verdict::Invalid, [1; 16]), None);
         }
-        assert_eq!(hold.answered(&Verdict::Invalid, [1; 16]), Some(HoldReason::MassRejection));
+        assert_eq!(
+            hold.answered(&Verdict::Invalid, [1; 16]),
+            Some(HoldReason::MassRejection)
+        );
     }
 
     #[test]
     fn probes_come_one_at_a_time_at_growing_intervals() {
-        let (mut hold, mut now, mut random) = (Hold::new(INTERVALS), Instant::now(), SmallRng::seed_from_u64(7));
+        let (mut hold, mut now, mut random) =
+            (Hold::new(INTERVALS), Instant::now(), SmallRng::seed_from_u64(7));
         hold.begin(held(HoldReason::Config), now, &mut random);
         for expected in [5, 10, 20, 40, 80, 160, 300, 300] {
             let Passage::None(Some(next)) = hold.passage(now) else {
                 panic!("{:?}", hold.passage(now));
             };
             let (interval, expected) = (next - now, Duration::from_secs(expected));
-            assert!(interval >= expected && interval <= expected.mul_f64(1.1), "{interval:?}");
+            assert!(
+                interval >= expected && interval <= expected.mul_f64(1.1),
+                "{interval:?}"
+            );
             now = next;
             assert_eq!(hold.passage(now), Passage::Probe);
             hold.probe_begun();
@@ -306,7 +341,11 @@ mod tests {
         let held_for = hold.held_time(now);
         assert!(hold.probe_ended(&delivered(), now, &mut random));
         assert_eq!(hold.passage(now), Passage::All);
-        assert_eq!(hold.held_time(now + Duration::from_secs(60)), held_for, "it is over");
+        assert_eq!(
+            hold.held_time(now + Duration::from_secs(60)),
+            held_for,
+            "it is over"
+        );
     }
 
     #[test]
@@ -324,7 +363,10 @@ mod tests {
         let (mut hold, now, mut random) = (Hold::new(INTERVALS), Instant::now(), SmallRng::seed_from_u64(7));
         hold.begin(held(HoldReason::Operator), now, &mut random);
         hold.begin(held(HoldReason::KeyRejected), now, &mut random);
-        assert_eq!(hold.passage(now + Duration::from_secs(86_400)), Passage::None(None));
+        assert_eq!(
+            hold.passage(now + Duration::from_secs(86_400)),
+            Passage::None(None)
+        );
         assert_eq!(hold.held().map(|held| held.reason), Some(HoldReason::Operator));
         assert!(hold.lift(now));
     }

@@ -40,8 +40,8 @@ use self::rate::Rate;
 use super::board::{Condition, HoldReason};
 use crate::config;
 
-pub use self::hold::ProbeIntervals;
 pub(super) use self::hold::Held;
+pub use self::hold::ProbeIntervals;
 
 /// What the gates of a lane are set to.
 #[derive(Clone, Copy, Debug)]
@@ -313,7 +313,13 @@ impl Gates {
     }
 
     /// What an earlier life left: a pause to go on with, and whether the breaker was open.
-    pub(super) fn restore(&mut self, pause: Duration, breaker_open: bool, now: Instant, random: &mut impl Rng) {
+    pub(super) fn restore(
+        &mut self,
+        pause: Duration,
+        breaker_open: bool,
+        now: Instant,
+        random: &mut impl Rng,
+    ) {
         if !pause.is_zero() {
             self.pause.asked_for(pause, now, random);
         }

@@ -219,7 +219,13 @@ mod tests {
 
     #[test]
     fn what_upstream_admits_is_reached_and_hardly_exceeded() {
-        for (rate, burst) in [(200.0, 20.0), (200.0, 3.0), (200.0, 200.0), (1_500.0, 150.0), (20.0, 5.0)] {
+        for (rate, burst) in [
+            (200.0, 20.0),
+            (200.0, 3.0),
+            (200.0, 200.0),
+            (1_500.0, 150.0),
+            (20.0, 5.0),
+        ] {
             let time = Duration::from_secs(120);
             let (admitted, refused) = send(&mut Bucket::new(rate, burst), Duration::from_secs(10), time);
             let reached = f64::from(admitted) / (rate * time.as_secs_f64());
@@ -238,7 +244,11 @@ mod tests {
         while now < begin + Duration::from_secs(400) {
             now += STEP;
             let elapsed = now - begin;
-            bucket.rate = if elapsed < Duration::from_secs(60) { 100.0 } else { 2_000.0 };
+            bucket.rate = if elapsed < Duration::from_secs(60) {
+                100.0
+            } else {
+                2_000.0
+            };
             bucket.tokens = (bucket.tokens + bucket.rate * STEP.as_secs_f64()).min(bucket.burst);
             for _ in 0..pace.available(8, now) {
                 pace.spend();

@@ -87,7 +87,11 @@ mod tests {
             let (Some(until), _) = pause.check(now) else {
                 panic!("no pause");
             };
-            assert!(until >= now + asked && until <= now + asked.mul_f64(1.1) && until <= now + asked + LONGEST_JITTER);
+            assert!(
+                until >= now + asked
+                    && until <= now + asked.mul_f64(1.1)
+                    && until <= now + asked + LONGEST_JITTER
+            );
             assert_eq!(pause.check(until), (None, true));
             assert_eq!(pause.check(until), (None, false), "its end is told once");
         }
@@ -99,6 +103,11 @@ mod tests {
         let (mut pause, now) = (Pause::default(), Instant::now());
         pause.asked_for(Duration::from_secs(60), now, &mut random);
         pause.asked_for(Duration::from_secs(1), now, &mut random);
-        assert!(pause.check(now).0.is_some_and(|until| until >= now + Duration::from_secs(60)));
+        assert!(
+            pause
+                .check(now)
+                .0
+                .is_some_and(|until| until >= now + Duration::from_secs(60))
+        );
     }
 }

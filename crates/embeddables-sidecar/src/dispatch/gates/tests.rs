@@ -95,7 +95,10 @@ fn a_lane_begins_with_one_attempt_and_grows_with_what_upstream_serves() {
 #[test]
 fn a_rejected_key_closes_the_lane_and_only_a_probe_passes() {
     let mut world = World::new(|_| {});
-    assert_eq!(world.attempt(&answer(401, Verdict::KeyRejected)), [Change::Held(HoldReason::KeyRejected)]);
+    assert_eq!(
+        world.attempt(&answer(401, Verdict::KeyRejected)),
+        [Change::Held(HoldReason::KeyRejected)]
+    );
     let held = held(HoldReason::KeyRejected, "", UnixMillis(0));
     let now = world.now;
     world.gates.hold(held, now, &mut world.random);
@@ -115,9 +118,13 @@ fn an_answer_to_an_old_key_says_nothing_of_the_new_one() {
     let ticket = world.gates.begin(false, 1, world.now);
     let now = world.now;
     world.gates.rekeyed(now, &mut world.random);
-    let changes = world
-        .gates
-        .end(ticket, &answer(401, Verdict::KeyRejected), KEY, now, &mut world.random);
+    let changes = world.gates.end(
+        ticket,
+        &answer(401, Verdict::KeyRejected),
+        KEY,
+        now,
+        &mut world.random,
+    );
     assert_eq!(changes, []);
     assert!(world.gates.held().is_none());
 }
@@ -132,7 +139,10 @@ fn a_probe_with_an_old_key_is_followed_by_another_one() {
     let now = world.now;
     world.gates.rekeyed(now, &mut world.random);
     world.gates.end(ticket, &delivered(), KEY, now, &mut world.random);
-    assert!(world.gates.held().is_some(), "the old key's success does not count");
+    assert!(
+        world.gates.held().is_some(),
+        "the old key's success does not count"
+    );
     world.wait();
     assert_eq!(world.allowance(0), Allowance::Probe);
 }
@@ -167,7 +177,11 @@ fn failures_in_a_row_leave_one_attempt_that_finds_out() {
     world.wait();
     assert_eq!(world.max(), 1);
     let ticket = world.gates.begin(false, 1, world.now);
-    assert_eq!(world.allowance(1), Allowance::None(None), "no second one before its end");
+    assert_eq!(
+        world.allowance(1),
+        Allowance::None(None),
+        "no second one before its end"
+    );
     let now = world.now;
     let changes = world.gates.end(ticket, &delivered(), KEY, now, &mut world.random);
     assert_eq!(changes, [Change::Closed]);

@@ -159,13 +159,7 @@ impl Lane {
             ..self.facts(age, flight.deliver_before)
         };
         let policy = Arc::clone(&self.settings.policy);
-        let decision = rules::decide(
-            &attempt,
-            facts,
-            &mut flight.progress,
-            &policy,
-            &mut self.random,
-        );
+        let decision = rules::decide(&attempt, facts, &mut flight.progress, &policy, &mut self.random);
         let changes = self
             .gates
             .end(flight.ticket, &attempt, flight.key, now, &mut self.random);
@@ -185,7 +179,13 @@ impl Lane {
     }
 
     /// Ends a lease that is given up without being sent.
-    pub(super) fn give_up(&mut self, guard: InFlight, key: OrderKey, disposition: Disposition, progress: &Progress) {
+    pub(super) fn give_up(
+        &mut self,
+        guard: InFlight,
+        key: OrderKey,
+        disposition: Disposition,
+        progress: &Progress,
+    ) {
         self.log(guard.sequence(), &disposition, progress);
         let decision = Decision {
             disposition,
@@ -203,7 +203,9 @@ impl Lane {
         let (sequence, reason) = (sequence.0, progress.reason.as_str());
         match disposition {
             Disposition::Delivered { .. } | Disposition::Release => {}
-            Disposition::Wait { .. } => tracing::debug!(lane, sequence, attempt, status, reason, "event waits"),
+            Disposition::Wait { .. } => {
+                tracing::debug!(lane, sequence, attempt, status, reason, "event waits")
+            }
             Disposition::DeadLetter { .. } => {
                 tracing::warn!(lane, sequence, attempt, status, reason, "event dead-lettered");
             }

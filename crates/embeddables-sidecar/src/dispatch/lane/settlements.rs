@@ -61,7 +61,8 @@ impl Lane {
 
     /// Whether something is to be written that the store has not been offered.
     pub(super) fn owes_writes(&self) -> bool {
-        (!self.concluded.is_empty() && self.settling.is_none()) || (self.standing.is_dirty() && self.saving.is_none())
+        (!self.concluded.is_empty() && self.settling.is_none())
+            || (self.standing.is_dirty() && self.saving.is_none())
     }
 
     pub(super) fn start_settling(&mut self, now: Instant) {
@@ -87,7 +88,8 @@ impl Lane {
                 self.store_answers();
                 self.note_waits(&batch);
                 for concluded in &batch {
-                    self.identifiers.let_go(concluded.key, concluded.settlement.sequence);
+                    self.identifiers
+                        .let_go(concluded.key, concluded.settlement.sequence);
                 }
                 self.feed
                     .announce(batch.iter().map(|concluded| concluded.settlement.sequence));

@@ -231,7 +231,10 @@ impl Lane {
                 let message = held.map_or("", |held| held.message.as_str());
                 tracing::warn!(lane, reason = reason.as_str(), message, "the lane is held");
             }
-            Mood::Broken => tracing::warn!(lane, "attempts fail in a row: the lane sends one at a time until one succeeds"),
+            Mood::Broken => tracing::warn!(
+                lane,
+                "attempts fail in a row: the lane sends one at a time until one succeeds"
+            ),
         }
     }
 
@@ -242,5 +245,8 @@ impl Lane {
 }
 
 fn later(time: UnixMillis, by: Duration) -> UnixMillis {
-    UnixMillis(time.0.saturating_add(i64::try_from(by.as_millis()).unwrap_or(i64::MAX)))
+    UnixMillis(
+        time.0
+            .saturating_add(i64::try_from(by.as_millis()).unwrap_or(i64::MAX)),
+    )
 }

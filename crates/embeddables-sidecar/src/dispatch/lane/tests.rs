@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use embeddables_client::{ApiKey, BaseUrl};
 use embeddables_core::{
-    Attempt, Defaults, Event, EventId, Fate, Identifier, IdentifierValue, ProjectId, Receipt, Rules, Timestamp,
-    Verdict,
+    Attempt, Defaults, Event, EventId, Fate, Identifier, IdentifierValue, ProjectId, Receipt, Rules,
+    Timestamp, Verdict,
 };
 use embeddables_queue::memory::{MemoryConfig, MemoryQueue};
 use embeddables_queue::{Append, Durability, EntryState, LaneBooks, Ledger as _, NewRecord, Queue as _};
@@ -404,7 +404,10 @@ async fn a_rejected_key_holds_the_lane_and_another_key_opens_it() {
         if world.calls.load(Ordering::SeqCst) == 2 && !rekeyed.get() {
             let view = world.view();
             assert_eq!(view.hold.map(|hold| hold.reason), Some(HoldReason::KeyRejected));
-            assert!(!world.store.lane_state(&LaneName::new(PROJECT)).ageing, "no age is spent");
+            assert!(
+                !world.store.lane_state(&LaneName::new(PROJECT)).ageing,
+                "no age is spent"
+            );
             world.endpoint.send_replace(endpoint("rk_test_another"));
             rekeyed.set(true);
         }
@@ -428,10 +431,18 @@ async fn of_an_unknown_user_only_one_event_is_tried_and_all_follow_its_success()
         world.publish_for("late", None).await;
     }
     run_until(world.lane(8), async || world.books().delivered == 20).await;
-    assert_eq!(world.calls.load(Ordering::SeqCst), 22, "two in vain, and each once");
+    assert_eq!(
+        world.calls.load(Ordering::SeqCst),
+        22,
+        "two in vain, and each once"
+    );
     let sent = world.sent.lock().expect("the list").clone();
     assert_eq!(sent[..3], ["id-0", "id-0", "id-0"], "the canary");
-    assert!((60..62).contains(&begin.elapsed().as_secs()), "{:?}", begin.elapsed());
+    assert!(
+        (60..62).contains(&begin.elapsed().as_secs()),
+        "{:?}",
+        begin.elapsed()
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -482,8 +493,14 @@ async fn an_operator_holds_and_resumes_and_the_hold_outlives_the_lane() {
     let (stop, stopped) = watch::channel(Stop::Run);
     let run = tokio::spawn(world.lane(4).run(stopped));
     let board = world.board.lock().expect("the board").clone();
-    let view = board.hold(&project(), "moving house".to_owned()).await.expect("it runs");
-    assert!(view.hold.is_some_and(|hold| hold.message.contains("moving house")));
+    let view = board
+        .hold(&project(), "moving house".to_owned())
+        .await
+        .expect("it runs");
+    assert!(
+        view.hold
+            .is_some_and(|hold| hold.message.contains("moving house"))
+    );
     world.publish(None).await;
     tokio::time::sleep(Duration::from_secs(600)).await;
     stop.send_replace(Stop::Finish);

@@ -37,7 +37,13 @@ impl Oracle {
         }
     }
 
-    fn check_settlement(&self, inner: &mut Inner, lane: usize, id: &str, end: &Disposition) -> Option<String> {
+    fn check_settlement(
+        &self,
+        inner: &mut Inner,
+        lane: usize,
+        id: &str,
+        end: &Disposition,
+    ) -> Option<String> {
         self.note(inner, format!("{id} settled {}", word(end)));
         let now = Instant::now();
         match end {
@@ -45,10 +51,12 @@ impl Oracle {
             Disposition::Delivered { .. } => {
                 let event = inner.lanes[lane].events.entry(id.to_owned()).or_default();
                 event.ended = true;
-                let accepted = event
-                    .requests
-                    .iter()
-                    .any(|request| request.created && request.answered.is_some_and(|answer| answer.fate == Fate::Accepted));
+                let accepted = event.requests.iter().any(|request| {
+                    request.created
+                        && request
+                            .answered
+                            .is_some_and(|answer| answer.fate == Fate::Accepted)
+                });
                 (!accepted).then(|| "settled as delivered although upstream never said so".to_owned())
             }
             Disposition::DeadLetter { reason, .. } => {
@@ -81,7 +89,10 @@ impl Oracle {
                 let unknown = self.plan.lanes[lane].users[plan.user]
                     .appears
                     .is_none_or(|appears| now - self.begin <= appears + Duration::from_secs(60));
-                let waited = event.acknowledged.or(first).is_some_and(|from| up(from) + SLACK >= last);
+                let waited = event
+                    .acknowledged
+                    .or(first)
+                    .is_some_and(|from| up(from) + SLACK >= last);
                 unknown && waited
             }
             reason::MAX_AGE => {
@@ -89,7 +100,9 @@ impl Oracle {
                 let spent = event.acknowledged.map(|from| up(from).saturating_sub(held));
                 spent.is_none_or(|spent| spent + SLACK >= self.plan.lanes[lane].max_age)
             }
-            reason::DELIVER_BEFORE_PASSED => event.deadline.is_some_and(|deadline| deadline <= self.wall_now()),
+            reason::DELIVER_BEFORE_PASSED => {
+                event.deadline.is_some_and(|deadline| deadline <= self.wall_now())
+            }
             reason::AMBIGUOUS => self.plan.lanes[lane].ambiguous_is_final,
             _ => false,
         };
@@ -98,7 +111,8 @@ impl Oracle {
 
     /// Time that an operator held the lane since the event was acknowledged, as far as no crash came near.
     fn operator_hold(&self, inner: &Inner, lane: usize, event: &EventTruth, now: Instant) -> Duration {
-        let (Some((from, until)), Some(acknowledged)) = (inner.lanes[lane].operator, event.acknowledged) else {
+        let (Some((from, until)), Some(acknowledged)) = (inner.lanes[lane].operator, event.acknowledged)
+        else {
             return Duration::ZERO;
         };
         let crashed = inner
@@ -120,7 +134,9 @@ impl Oracle {
         let others: Vec<String> = {
             let inner = self.inner();
             let events = inner.lanes[lane].events.iter();
-            let pending = events.filter(|(other, event)| *other != id && !event.ended && self.event(lane, other).user == user);
+            let pending = events.filter(|(other, event)| {
+                *other != id && !event.ended && self.event(lane, other).user == user
+            });
             pending.map(|(other, _)| other.clone()).collect()
         };
         for other in others {
@@ -129,12 +145,15 @@ impl Oracle {
                 continue;
             };
             let progress = Progress::decode_bytes(&entry.progress).expect("progress of ours");
-            let waits_for_user = progress.reason == reason::ENTRY_NOT_FOUND || progress.reason == reason::EARLIER_EVENT;
+            let waits_for_user =
+                progress.reason == reason::ENTRY_NOT_FOUND || progress.reason == reason::EARLIER_EVENT;
             if let EntryState::Waiting { until } = entry.state
                 && waits_for_user
                 && until > UnixMillis(1)
             {
-                self.fail(format!("{other} still waits for its user although {id} was delivered"));
+                self.fail(format!(
+                    "{other} still waits for its user although {id} was delivered"
+                ));
             }
         }
     }
@@ -170,7 +189,13 @@ impl Oracle {
         }
     }
 
-    fn check_entry(&self, lane: usize, id: &str, entry: &embeddables_queue::Entry, over: bool) -> Option<String> {
+    fn check_entry(
+        &self,
+        lane: usize,
+        id: &str,
+        entry: &embeddables_queue::Entry,
+        over: bool,
+    ) -> Option<String> {
         let inner = self.inner();
         let event = inner.lanes[lane].events.get(id)?;
         let progress = match Progress::decode_bytes(&entry.progress) {
@@ -179,15 +204,23 @@ impl Oracle {
         };
         match &entry.state {
             EntryState::Ready | EntryState::Waiting { .. } if over => {
-                return Some(format!("never came to its end: {:?}, {}", entry.state, progress.reason));
+                return Some(format!(
+                    "never came to its end: {:?}, {}",
+                    entry.state, progress.reason
+                ));
             }
             EntryState::Delivered { .. } => {
                 let expected = receipt(id).entry_id.unwrap_or_default();
-                if progress.receipt.is_none_or(|receipt| receipt.entry_id != expected) {
+                if progress
+                    .receipt
+                    .is_none_or(|receipt| receipt.entry_id != expected)
+                {
                     return Some("delivered without its receipt".to_owned());
                 }
                 if let Some(late) = self.late(&inner, lane, event) {
-                    return Some(format!("delivered {late:?} after it was acknowledged, in a lane without any trouble"));
+                    return Some(format!(
+                        "delivered {late:?} after it was acknowledged, in a lane without any trouble"
+                    ));
                 }
             }
             _ => {}
@@ -205,10 +238,11 @@ impl Oracle {
     /// By how much an event of a clean lane came too late.
     fn late(&self, inner: &Inner, lane: usize, event: &EventTruth) -> Option<Duration> {
         let acknowledged = event.acknowledged?;
-        let accepted = event
-            .requests
-            .iter()
-            .find(|request| request.answered.is_some_and(|answer| answer.fate == Fate::Accepted))?;
+        let accepted = event.requests.iter().find(|request| {
+            request
+                .answered
+                .is_some_and(|answer| answer.fate == Fate::Accepted)
+        })?;
         let took = Self::time_up(inner, acknowledged, accepted.began);
         (self.plan.lanes[lane].clean && took > CLEAN).then_some(took)
     }
@@ -218,7 +252,9 @@ impl Oracle {
         for (place, (number, id)) in seen.iter().enumerate() {
             let expected = u64::try_from(place).expect("few") + 1;
             if *number != expected {
-                self.fail(format!("outcome {expected} was skipped: {number} ({id}) came instead"));
+                self.fail(format!(
+                    "outcome {expected} was skipped: {number} ({id}) came instead"
+                ));
                 return;
             }
         }
@@ -228,7 +264,10 @@ impl Oracle {
             events.filter(|event| event.ended).count()
         };
         if ended != seen.len() {
-            self.fail(format!("{ended} events came to their end and {} outcomes were told", seen.len()));
+            self.fail(format!(
+                "{ended} events came to their end and {} outcomes were told",
+                seen.len()
+            ));
         }
     }
 }

@@ -1,5 +1,6 @@
 //! What must hold when a request begins, and what its answer means for the next ones.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use embeddables_core::{Fate, ValidEvent};
@@ -50,12 +51,17 @@ impl Oracle {
                 began: now,
             },
         );
-        truth.events.entry(id.to_owned()).or_default().requests.push(Request {
-            number,
-            began: now,
-            created,
-            answered: None,
-        });
+        truth
+            .events
+            .entry(id.to_owned())
+            .or_default()
+            .requests
+            .push(Request {
+                number,
+                began: now,
+                created,
+                answered: None,
+            });
         (lane, number)
     }
 
@@ -74,10 +80,11 @@ impl Oracle {
         if truth.deadline.is_some_and(|deadline| deadline <= self.wall_now()) {
             return Some("sent after its deliver_before".to_owned());
         }
-        let unknown_fate = truth
-            .requests
-            .iter()
-            .any(|request| request.answered.is_none_or(|answered| answered.fate == Fate::Ambiguous));
+        let unknown_fate = truth.requests.iter().any(|request| {
+            request
+                .answered
+                .is_none_or(|answered| answered.fate == Fate::Ambiguous)
+        });
         if self.plan.lanes[lane].ambiguous_is_final && unknown_fate {
             return Some("sent again although its fate was unknown".to_owned());
         }
@@ -95,7 +102,10 @@ impl Oracle {
             && asked < now
             && now < until
         {
-            return Some(format!("sent {:?} before upstream's Retry-After is over", until - now));
+            return Some(format!(
+                "sent {:?} before upstream's Retry-After is over",
+                until - now
+            ));
         }
         if let Some(since) = truth.broken_since
             && truth.in_flight.values().any(|other| other.began > since)
@@ -108,7 +118,10 @@ impl Oracle {
             && let Some(newest) = truth.newest_request
         {
             if now - newest.max(at) < PROBE_MIN {
-                return Some(format!("sent {:?} after the last one although its key is rejected", now - newest));
+                return Some(format!(
+                    "sent {:?} after the last one although its key is rejected",
+                    now - newest
+                ));
             }
             if truth.in_flight.values().any(|other| other.began > at) {
                 return Some("two probes at once".to_owned());
@@ -121,7 +134,11 @@ impl Oracle {
             return Some("sent although an operator holds the lane".to_owned());
         }
         if let Some(rate) = plan.rate_per_second {
-            let lately = truth.begun.iter().filter(|begun| now - **begun < Duration::from_secs(1)).count();
+            let lately = truth
+                .begun
+                .iter()
+                .filter(|begun| now - **begun < Duration::from_secs(1))
+                .count();
             // A burst in the bucket and one in hand.
             let most = rate + 2 * (rate / 10).max(1) + 1;
             if lately >= usize::try_from(most).expect("few") {
@@ -145,14 +162,15 @@ impl Oracle {
                     && !event.ended
                     && self.event(lane, other).user == user
             });
-            return earlier.map(|(other, _)| format!("sent before {other}, an earlier event of the same user"));
+            return earlier
+                .map(|(other, _)| format!("sent before {other}, an earlier event of the same user"));
         }
         (other_under_way && !truth.known.contains(&user))
             .then(|| "two events of one user at once although upstream may not know the user".to_owned())
     }
 
     /// A request was answered.
-    pub(crate) fn answered(&self, (lane, number): (usize, u64), answered: &Answered) {
+    pub(crate) fn answered(self: &Arc<Self>, (lane, number): (usize, u64), answered: &Answered) {
         let mut inner = self.inner();
         let now = Instant::now();
         let truth = &mut inner.lanes[lane];
@@ -180,10 +198,20 @@ impl Oracle {
             truth.paused = Some((now, known.max(now + time)));
         }
         if answered.key_rejected {
+            truth.refused_keys.insert(request.key);
+            if truth.key_in_file != request.key {
+                // What another key was held for is lifted by then.
+                let oracle = Arc::clone(self);
+                tokio::spawn(async move {
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                    oracle.check_hold(lane);
+                });
+            }
             // Others that were under way say nothing new.
             let known = truth.rejected.filter(|(key, _)| *key == request.key);
             truth.rejected = known.or(Some((request.key, now)));
-        } else if truth.rejected.is_some_and(|(key, _)| key == request.key) && (answered.delivered || answered.not_found)
+        } else if truth.rejected.is_some_and(|(key, _)| key == request.key)
+            && (answered.delivered || answered.not_found)
         {
             truth.rejected = None;
         }
