@@ -22,6 +22,7 @@ mod order;
 mod parking;
 mod recovery;
 mod retry_after;
+mod shares;
 
 mod deliver_before;
 mod waits;

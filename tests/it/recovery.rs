@@ -17,7 +17,7 @@ use futures_util::{StreamExt as _, stream};
 use rand::RngExt as _;
 use rand::rngs::StdRng;
 
-const ROUNDS: usize = 6;
+const ROUNDS: usize = 4;
 const EVENTS_A_ROUND: usize = 80;
 const USERS: usize = 12;
 

@@ -211,3 +211,51 @@ async fn however_little_grace_sigterm_gets_nothing_acknowledged_is_lost_or_sent_
         );
     }
 }
+
+#[tokio::test]
+async fn a_held_lane_delays_no_end_and_its_events_stay() {
+    let mut stage = Stage::with(|settings| settings.without_probes()).await;
+    stage.upstream.fail_next([Step::status(401)]);
+    let event = TestEvent::new("held-at-the-end");
+    stage.publish(&event).await;
+    stage.await_reason(&event, State::Held, "KEY_REJECTED").await;
+    let asked = Instant::now();
+    stage.sidecar.terminate();
+    let ended = stage.sidecar.wait_for_end().await;
+    assert_eq!(ended.code(), Some(0), "{ended}");
+    assert!(
+        asked.elapsed() < Duration::from_secs(10),
+        "took {:?}",
+        asked.elapsed()
+    );
+    stage.restart().await;
+    let status = stage.await_reason(&event, State::Held, "KEY_REJECTED").await;
+    assert!(!status.possible_duplicate, "{status:?}");
+    stage.balance_books().await;
+}
+
+#[tokio::test]
+async fn on_an_ephemeral_volume_the_whole_grace_is_used_to_drain() {
+    let mut stage = Stage::with(|settings| {
+        settings
+            .set("QUEUE__VOLUME", "ephemeral")
+            .set("DELIVERY__RETRY_MIN", "1s")
+            .set("DELIVERY__RETRY_MAX", "1s")
+            .set("SHUTDOWN__DRAIN_TIMEOUT", "20s")
+    })
+    .await;
+    stage.upstream.fail_next([Step::status(503), Step::status(503)]);
+    // Nothing is in flight and nothing is due when it is asked to end: the event waits for another try.
+    let event = TestEvent::new("ephemeral");
+    stage.publish(&event).await;
+    stage.await_state(&event, State::Waiting).await;
+    stage.sidecar.terminate();
+    let ended = stage.sidecar.wait_for_end().await;
+    assert_eq!(ended.code(), Some(0), "{ended}");
+    let left = stage.sidecar.log();
+    assert_eq!(
+        stage.upstream.created_count(),
+        1,
+        "it was left behind although there was time: {left}"
+    );
+}

@@ -182,6 +182,30 @@ async fn a_cursor_of_another_store_is_out_of_range_and_the_oldest_valid_one_is_t
 }
 
 #[tokio::test]
+async fn a_cursor_older_than_what_is_kept_is_out_of_range_and_says_where_to_go_on() {
+    let stage = Stage::with(|settings| settings.set("QUEUE__DEDUPE_IDS", "10")).await;
+    let events = events("old", 40);
+    let mut watch = open(&stage, Wanted::default()).await;
+    stage.publish(&events[0]).await;
+    let cursor = watch.take(1).await.remove(0).cursor;
+    drop(watch);
+    stage.publish_all(&events[1..]).await;
+    stage.drain(wait::SOON).await;
+    let status = wait::until("old outcomes to go", wait::SOON, async || {
+        match Watch::open(&stage.client(), Wanted::from(&*cursor)).await {
+            Err(status) => Some(status),
+            Ok(mut watch) => watch.next().await.err(),
+        }
+    })
+    .await;
+    refusal::check(&status, Code::OutOfRange, "CURSOR_EXPIRED");
+    let oldest = refusal::metadata(&status, "oldest_cursor");
+    let kept = open(&stage, Wanted::from(oldest)).await.take(10).await;
+    let earliest = open(&stage, Wanted::earliest()).await.take(10).await;
+    assert_eq!(ids(&kept), ids(&earliest));
+}
+
+#[tokio::test]
 async fn a_stream_ends_with_a_word_to_come_again_when_the_sidecar_shuts_down() {
     let mut stage = Stage::new().await;
     let mut watch = open(&stage, Wanted::default()).await;
