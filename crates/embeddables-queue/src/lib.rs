@@ -7,8 +7,8 @@
 //! Every backend keeps them; the conformance suite cites them by number.
 //! 1. `append` returns `Ok` for a record only once it is as durable as asked ([`Durability`]).
 //! 2. Sequence numbers rise in commit order and are never reused, not even after a restart.
-//! 3. A record is leased at most once at a time, and its lease is durable before `claim` returns it.
-//! 4. A lease that was open when the process ended is reported as [`Lease::interrupted`] until the record is settled.
+//! 3. A record is leased at most once at a time, and the lease of one that may be tried is durable before `claim` returns it.
+//! 4. Such a lease that was open when the process ended is reported as [`Lease::interrupted`] until the record is settled.
 //! 5. A settlement, what it writes into the ledger and the move of the books are one transaction.
 //! 6. An id is unique within its lane from acceptance until its entry is evicted; a repeat adds nothing.
 //! 7. For each lane: accepted = delivered + dead-lettered + discarded + erased + quarantined + ready + waiting ([`Books`]).

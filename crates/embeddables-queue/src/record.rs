@@ -161,7 +161,8 @@ pub struct Claimed {
     pub leases: Vec<Lease>,
     /// Whether more records are due now.
     pub more: bool,
-    /// When the next waiting record is due; `None` where none waits. Meaningful where `more` is false.
+    /// When the next waiting record is due; `None` where none waits. Meaningful where `more` is false. In the past where
+    /// `max_waiting` alone kept due ones from being claimed.
     pub next_due: Option<UnixMillis>,
 }
 

@@ -1,6 +1,6 @@
 //! The embedded backend: one SQLite file, one writer thread, group commit. Reads top down: `open` makes the parts, calls go
-//! through `intake` to the `writer`, which drafts (`append`, `settle`, `claim`, `take`) and commits a group as one transaction;
-//! `rebuild` and `salvage` are for bad days.
+//! through `intake` to the `writer`, which drafts (`settle`, `gates`, `take`, `append`, `claim`, `deadlines`) and commits a group
+//! as one transaction; `repair`, `rebuild` and `salvage` are for bad days.
 //!
 //! # Invariants
 //! Those of the crate, and:

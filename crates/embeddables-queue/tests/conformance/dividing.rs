@@ -177,3 +177,22 @@ pub(crate) async fn a_released_record_keeps_its_place_among_old_or_live_ones<B: 
     assert_eq!((rest, more), (vec!["old05".into()], false));
     check_balance(&store.books());
 }
+
+pub(crate) async fn a_released_live_record_is_claimed_once_when_it_becomes_the_backlog<B: Backend>(
+    backend: B,
+) {
+    let store = backend.open();
+    append_many(&*store, "old", 5).await;
+    take(&*store, bounded(2, 2, 50)).await;
+    append_many(&*store, "live", 3).await;
+    let both = store.claim(bounded(4, 4, 50)).await.unwrap();
+    assert_eq!(ids(&both.leases), ["live00", "live01", "old02", "old03"]);
+    for lease in &both.leases[..2] {
+        settle(&*store, lease, Disposition::Release).await;
+    }
+    let (last_old, _) = take(&*store, bounded(2, 2, 50)).await;
+    assert_eq!(last_old, ["live00", "old04"]);
+    let (rest, more) = take(&*store, bounded(9, 9, 50)).await;
+    assert_eq!((rest, more), (vec!["live01".into(), "live02".into()], false));
+    check_balance(&store.books());
+}

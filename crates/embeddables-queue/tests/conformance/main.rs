@@ -10,6 +10,7 @@ mod dividing;
 mod gates;
 mod lanes;
 mod ledger;
+mod opening;
 mod settling;
 
 use backend::{Memory, Sqlite};
@@ -72,27 +73,30 @@ conformance! {
         single_slots_take_turns_so_that_nothing_starves,
         waiting_records_beyond_their_bound_are_not_more_but_due,
         waiting_records_that_did_not_fit_are_more,
-        a_released_record_keeps_its_place_among_old_or_live_ones;
+        a_released_record_keeps_its_place_among_old_or_live_ones,
+        a_released_live_record_is_claimed_once_when_it_becomes_the_backlog;
     gates:
         invariant_9_while_a_key_has_a_head_its_other_records_are_behind,
         another_key_and_another_lane_are_not_held_back,
         a_head_that_leaves_hands_over_to_its_oldest_follower_at_once,
         a_follower_that_leaves_leaves_the_others_where_they_are,
-        an_open_key_lets_everybody_go_whoever_opened_it,
-        a_record_that_opens_and_waits_keeps_its_own_time,
-        very_many_followers_are_all_let_go,
-        very_many_keys_may_have_heads,
         a_second_leader_follows_the_first,
         a_record_may_follow_one_that_is_under_a_lease,
         with_nobody_to_follow_a_record_is_due_at_once,
         heads_and_followers_survive_a_restart,
+        a_record_that_was_behind_is_interrupted_once_it_was_tried,
         a_lease_behind_a_head_can_be_settled_like_any_other,
         a_follower_promoted_under_its_lease_is_due_at_once_when_it_follows,
         a_release_leaves_head_and_followers_alone,
         a_replayed_record_is_behind_like_any_new_one,
-        whoever_waits_is_woken_when_a_follower_is_let_go,
         those_that_stand_in_line_go_by_their_sequence_whoever_comes_first,
         who_is_under_a_lease_is_not_overtaken_by_an_older_one_in_line;
+    opening:
+        an_open_key_lets_everybody_go_whoever_opened_it,
+        a_record_that_opens_and_waits_keeps_its_own_time,
+        very_many_followers_are_all_let_go,
+        very_many_keys_may_have_heads,
+        whoever_waits_is_woken_when_a_follower_is_let_go;
     deadlines:
         expired_records_come_in_order_of_their_deadline,
         a_record_expires_while_it_waits_but_not_under_a_lease,

@@ -35,8 +35,8 @@ use super::gates::{GateSettings, Gates};
 use super::identifiers::Identifiers;
 use crate::clock::Clock;
 use crate::deliver::Deliver;
-use crate::settle::{Feed, InFlight};
 use crate::settle::rules::Policy;
+use crate::settle::{Feed, InFlight};
 
 /// Longest sleep until a due time: after it the lane looks again, so that no mistake of a clock can stall it for longer.
 pub const MAX_SLEEP: Duration = Duration::from_secs(30);
@@ -46,7 +46,7 @@ pub const MAX_SLEEP: Duration = Duration::from_secs(30);
 pub enum Stop {
     /// Go on.
     Run,
-    /// Claim all that is due, then finish: on a volume that goes with the pod.
+    /// Go on until nothing is left: on a volume that goes with the pod.
     Drain,
     /// Claim nothing more; finish what is in flight.
     Finish,
@@ -181,7 +181,7 @@ impl Lane {
             self.start_expiring(now);
             let claim_at = self.start_claiming(now);
             self.show(now);
-            if self.is_done(now) {
+            if self.is_done() {
                 return 0;
             }
             let wake_at = self.wake_at([claim_at, send_at], now);
@@ -206,7 +206,7 @@ impl Lane {
     }
 
     /// Whether an orderly stop has nothing left to do.
-    fn is_done(&self, now: Instant) -> bool {
+    fn is_done(&self) -> bool {
         let idle = self.in_flight.is_empty()
             && self.ready.is_empty()
             && self.concluded.is_empty()
@@ -216,7 +216,8 @@ impl Lane {
             && self.expiring.is_none();
         match self.stopping {
             Stop::Run | Stop::Abandon => false,
-            Stop::Drain => idle && self.look_at.is_none_or(|at| at > now),
+            // What waits may become due within the grace.
+            Stop::Drain => idle && self.look_at.is_none(),
             Stop::Finish => idle,
         }
     }

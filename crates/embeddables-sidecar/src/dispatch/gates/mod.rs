@@ -204,12 +204,16 @@ impl Gates {
         let ahead = if is_open && !self.settings.ambiguous_is_final {
             let free = self.concurrency.limit().saturating_sub(in_flight);
             let by_limit = free + (self.concurrency.limit() / AHEAD).max(1);
-            let by_rate = self.rate.in_time(CLAIM_TIME).min(self.pace.in_time(CLAIM_TIME, now));
+            let by_rate = self
+                .rate
+                .in_time(CLAIM_TIME)
+                .min(self.pace.in_time(CLAIM_TIME, now));
             by_limit.min(now_sendable.saturating_add(by_rate))
         } else {
             now_sendable
         };
-        let max = NonZeroUsize::new(ahead.saturating_sub(ready)).ok_or(if ready == 0 { until } else { None })?;
+        let max =
+            NonZeroUsize::new(ahead.saturating_sub(ready)).ok_or(if ready == 0 { until } else { None })?;
         // One finds out for all: it does not matter whether it is a repeat.
         let max_repeats = if is_open {
             self.budget.available(now).min(max.get())

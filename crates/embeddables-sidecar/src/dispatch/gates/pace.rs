@@ -19,6 +19,10 @@ const SAMPLE: Duration = Duration::from_millis(100);
 /// Slices of [`SAMPLE`] over which is measured at most.
 const SLICES: usize = 20;
 
+/// Requests that tell what upstream admits; and what is left of a pace after a 429 among fewer.
+const ENOUGH: u32 = 10;
+const FEW: f64 = 0.9;
+
 /// Time that is reckoned with at least: what came in less says little.
 const SHORTEST: Duration = Duration::from_millis(10);
 
@@ -41,7 +45,7 @@ const BURST: Duration = Duration::from_millis(50);
 #[derive(Clone, Copy, Debug, Default)]
 struct Slice {
     served: u32,
-    active: bool,
+    throttled: u32,
 }
 
 /// The pace of one lane.
@@ -113,7 +117,6 @@ impl Pace {
     pub(super) fn served(&mut self, now: Instant) {
         let slice = self.slice(now);
         slice.served += 1;
-        slice.active = true;
         if self
             .measured
             .is_some_and(|(_, at)| now.saturating_duration_since(at) >= FORGET_AFTER)
@@ -124,26 +127,47 @@ impl Pace {
 
     /// Notes a 429.
     pub(super) fn throttled(&mut self, now: Instant) {
-        self.slice(now).active = true;
+        self.slice(now).throttled += 1;
         if self
             .measured
             .is_some_and(|(_, at)| now.saturating_duration_since(at) < SAMPLE)
         {
             return;
         }
-        let active = self.slices.iter().filter(|slice| slice.active).count().max(1);
-        let served: u32 = self.slices.iter().map(|slice| slice.served).sum();
-        // Slices without any request do not count, nor does the part of the newest that is still to come.
-        #[expect(clippy::cast_precision_loss, reason = "at most 20")]
-        let active = active as f64 * SAMPLE.as_secs_f64();
-        let since = now.saturating_duration_since(self.measured.map_or(self.origin, |(_, at)| at));
-        let seconds = active.min(since.as_secs_f64()).max(SHORTEST.as_secs_f64());
-        let rate = (f64::from(served) / seconds).max(SLOWEST);
-        self.measured = Some((rate, now));
+        let requests: u32 = self
+            .slices
+            .iter()
+            .map(|slice| slice.served + slice.throttled)
+            .sum();
+        let rate = if requests >= ENOUGH {
+            Some(self.served_a_second(now))
+        } else {
+            // Too few to tell what upstream admits: a lane that hardly sends is not slowed, one that is slow already is a little.
+            self.rate(now).map(|rate| rate * FEW)
+        };
+        let Some(rate) = rate else {
+            return;
+        };
+        self.measured = Some((rate.max(SLOWEST), now));
         self.tokens = 0.0;
         self.refilled = now;
         // What comes next is measured by itself: it was sent at another pace.
         self.slices = [Slice::default(); SLICES];
+    }
+
+    /// What was served lately, as a rate.
+    fn served_a_second(&self, now: Instant) -> f64 {
+        let served: u32 = self.slices.iter().map(|slice| slice.served).sum();
+        // Slices without any request do not count, nor does the part of the newest that is still to come.
+        let active = self
+            .slices
+            .iter()
+            .filter(|slice| slice.served + slice.throttled > 0)
+            .count();
+        #[expect(clippy::cast_precision_loss, reason = "at most 20")]
+        let active = active as f64 * SAMPLE.as_secs_f64();
+        let since = now.saturating_duration_since(self.measured.map_or(self.origin, |(_, at)| at));
+        f64::from(served) / active.min(since.as_secs_f64()).max(SHORTEST.as_secs_f64())
     }
 
     /// Requests a second; `None` where there is no pace.
@@ -284,10 +308,19 @@ mod tests {
     }
 
     #[test]
+    fn one_429_in_a_quiet_lane_slows_nothing() {
+        let now = Instant::now();
+        let mut pace = Pace::new(now);
+        pace.served(now);
+        pace.throttled(now);
+        assert_eq!(pace.available(256, now), 256);
+    }
+
+    #[test]
     fn the_pace_never_comes_to_a_stop() {
         let now = Instant::now();
         let mut pace = Pace::new(now);
-        pace.throttled(now);
+        (0..ENOUGH).for_each(|_| pace.throttled(now));
         let next = pace.next(now).expect("a pace");
         assert!(next <= now + Duration::from_millis(1_050));
         assert_eq!(pace.available(5, next), 1);

@@ -49,10 +49,7 @@ impl World {
     /// Waits as long as the gates say.
     fn wait(&mut self) {
         while let (0, Some(until)) = self.gates.send_room(0, self.now) {
-            assert!(
-                until > self.now,
-                "a time that has come must let something pass"
-            );
+            assert!(until > self.now, "a time that has come must let something pass");
             self.now = until;
         }
     }
@@ -171,7 +168,11 @@ fn failures_in_a_row_leave_one_attempt_that_finds_out() {
     world.wait();
     assert_eq!(world.max(), 1);
     let ticket = world.gates.begin(false, 1, world.now);
-    assert_eq!(world.gates.send_room(1, world.now), (0, None), "no second one before its end");
+    assert_eq!(
+        world.gates.send_room(1, world.now),
+        (0, None),
+        "no second one before its end"
+    );
     let now = world.now;
     let changes = world.gates.end(ticket, &delivered(), KEY, now, &mut world.random);
     assert_eq!(changes, [Change::Closed]);
@@ -231,9 +232,7 @@ fn a_little_more_is_claimed_than_can_be_sent_but_where_a_crash_would_give_it_up(
             let ticket = world.gates.begin(false, 8, world.now);
             world.now += TRIP;
             let now = world.now;
-            world
-                .gates
-                .end(ticket, &delivered(), KEY, now, &mut world.random);
+            world.gates.end(ticket, &delivered(), KEY, now, &mut world.random);
         }
         assert_eq!(world.max(), 8);
         let room = world.gates.claim_room(0, 0, world.now).expect("room");

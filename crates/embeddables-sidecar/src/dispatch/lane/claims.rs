@@ -29,10 +29,7 @@ impl Lane {
         if self.health.is_bad() && (now < self.health.ready_at() || !self.concluded.is_empty()) {
             return Some(self.health.ready_at()).filter(|at| *at > now);
         }
-        let room = match self
-            .gates
-            .claim_room(self.in_flight.len(), self.ready.len(), now)
-        {
+        let room = match self.gates.claim_room(self.in_flight.len(), self.ready.len(), now) {
             Ok(room) => room,
             Err(until) => return until,
         };
