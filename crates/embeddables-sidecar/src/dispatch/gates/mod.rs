@@ -293,9 +293,9 @@ impl Gates {
         random: &mut impl Rng,
         changes: &mut Vec<Change>,
     ) {
-        self.concurrency.congested(ticket.begun, now);
-        if attempt.http_status == Some(429) {
-            self.pace.throttled(now);
+        // While the pace is being found, one 429 after the other says the same.
+        if attempt.http_status != Some(429) || self.pace.throttled(now) {
+            self.concurrency.congested(ticket.begun, now);
         }
         let at_once = self.settings.ambiguous_is_final && attempt.fate == Fate::Ambiguous;
         let opened = self.breaker.failed(ticket.begun, at_once, now, random);

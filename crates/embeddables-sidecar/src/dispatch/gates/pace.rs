@@ -6,15 +6,21 @@
 //!
 //! # Invariants
 //! 1. Without a 429 there is no pace. One that was not met again for [`FORGET_AFTER`] is forgotten.
-//! 2. The pace changes at most once in [`SAMPLE`]: 429s of requests that were under way say nothing new.
+//! 2. The pace changes at most once in [`STEADY`]: what is measured in less is blurred by requests that were under way.
 //! 3. It never falls below [`SLOWEST`].
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// Shortest time over which is measured what upstream serves.
+/// Slice of time in which is counted what upstream serves.
 const SAMPLE: Duration = Duration::from_millis(100);
+
+/// Shortest time between two changes of the pace.
+const STEADY: Duration = Duration::from_secs(1);
+
+/// Whole slices over which is measured at least.
+const FEWEST_SLICES: usize = 5;
 
 /// Slices of [`SAMPLE`] over which is measured at most.
 const SLICES: usize = 20;
@@ -30,7 +36,7 @@ const SHORTEST: Duration = Duration::from_millis(10);
 const BEGIN: f64 = 0.98;
 
 /// Time after which it is level with what was measured.
-const LEVEL_AFTER: Duration = Duration::from_secs(30);
+const LEVEL_AFTER: Duration = Duration::from_secs(10);
 
 /// Time without a 429 after which there is no pace any more.
 const FORGET_AFTER: Duration = Duration::from_secs(300);
@@ -44,6 +50,7 @@ const BURST: Duration = Duration::from_millis(50);
 /// What was served in one slice of time.
 #[derive(Clone, Copy, Debug, Default)]
 struct Slice {
+    number: u64,
     served: u32,
     throttled: u32,
 }
@@ -52,7 +59,8 @@ struct Slice {
 #[derive(Clone, Debug)]
 pub(super) struct Pace {
     slices: [Slice; SLICES],
-    /// Number of the newest slice, counted from `origin`.
+    /// Numbers of the slice in which the count began and of the newest one, counted from `origin`.
+    first: u64,
     newest: u64,
     origin: Instant,
     /// Measured rate a second and when it was measured.
@@ -65,6 +73,7 @@ impl Pace {
     pub(super) fn new(now: Instant) -> Self {
         Self {
             slices: [Slice::default(); SLICES],
+            first: 0,
             newest: 0,
             origin: now,
             measured: None,
@@ -125,14 +134,14 @@ impl Pace {
         }
     }
 
-    /// Notes a 429.
-    pub(super) fn throttled(&mut self, now: Instant) {
+    /// Notes a 429; whether it says something new.
+    pub(super) fn throttled(&mut self, now: Instant) -> bool {
         self.slice(now).throttled += 1;
         if self
             .measured
-            .is_some_and(|(_, at)| now.saturating_duration_since(at) < SAMPLE)
+            .is_some_and(|(_, at)| now.saturating_duration_since(at) < STEADY)
         {
-            return;
+            return false;
         }
         let requests: u32 = self
             .slices
@@ -146,28 +155,34 @@ impl Pace {
             self.rate(now).map(|rate| rate * FEW)
         };
         let Some(rate) = rate else {
-            return;
+            return true;
         };
         self.measured = Some((rate.max(SLOWEST), now));
         self.tokens = 0.0;
         self.refilled = now;
         // What comes next is measured by itself: it was sent at another pace.
         self.slices = [Slice::default(); SLICES];
+        self.first = self.newest;
+        true
     }
 
-    /// What was served lately, as a rate.
+    /// What was served lately, as a rate: over whole slices in which something was sent, or over those of them in which something was
+    /// turned away, whichever is more: in the others another gate may have kept the lane back. Where there are too few of them, twice
+    /// what was served so far: too much is found out soon, too little is not.
+    #[expect(clippy::cast_precision_loss, reason = "at most 20 slices")]
     fn served_a_second(&self, now: Instant) -> f64 {
-        let served: u32 = self.slices.iter().map(|slice| slice.served).sum();
-        // Slices without any request do not count, nor does the part of the newest that is still to come.
-        let active = self
-            .slices
-            .iter()
-            .filter(|slice| slice.served + slice.throttled > 0)
-            .count();
-        #[expect(clippy::cast_precision_loss, reason = "at most 20")]
-        let active = active as f64 * SAMPLE.as_secs_f64();
+        let is_active = |slice: &&Slice| slice.served + slice.throttled > 0;
+        let is_whole = |slice: &&Slice| slice.number > self.first && slice.number < self.newest;
+        let active: Vec<&Slice> = self.slices.iter().filter(is_active).collect();
+        let whole: Vec<&Slice> = active.iter().copied().filter(is_whole).collect();
+        if whole.len() >= FEWEST_SLICES {
+            let full: Vec<&Slice> = whole.iter().copied().filter(|slice| slice.throttled > 0).collect();
+            return served_in(&whole).max(served_in(&full)) / SAMPLE.as_secs_f64();
+        }
+        let time = active.len() as f64 * SAMPLE.as_secs_f64();
         let since = now.saturating_duration_since(self.measured.map_or(self.origin, |(_, at)| at));
-        f64::from(served) / active.min(since.as_secs_f64()).max(SHORTEST.as_secs_f64())
+        let served = served_in(&active) * active.len() as f64;
+        2.0 * served / time.min(since.as_secs_f64()).max(SHORTEST.as_secs_f64())
     }
 
     /// Requests a second; `None` where there is no pace.
@@ -189,8 +204,17 @@ impl Pace {
             self.slices[place(old)] = Slice::default();
         }
         self.newest = self.newest.max(number);
-        &mut self.slices[place(number)]
+        let slice = &mut self.slices[place(number)];
+        slice.number = number;
+        slice
     }
+}
+
+/// Served in a slice on average; 0 where there is none.
+#[expect(clippy::cast_precision_loss, reason = "at most 20 slices")]
+fn served_in(slices: &[&Slice]) -> f64 {
+    let served: u32 = slices.iter().map(|slice| slice.served).sum();
+    f64::from(served) / slices.len().max(1) as f64
 }
 
 #[expect(clippy::cast_possible_truncation, reason = "below the number of slices")]
@@ -229,18 +253,23 @@ mod tests {
 
     const STEP: Duration = Duration::from_millis(1);
 
-    /// Sends as much as the pace allows, at most 8 a millisecond; gives what was admitted and refused after `settle`.
+    /// Sends as much as the pace allows, at most 8 a millisecond, and hears of it 20 ms later; gives what was admitted and refused
+    /// after `settle`.
     fn send(bucket: &mut Bucket, settle: Duration, time: Duration) -> (u32, u32) {
         let (begin, mut now) = (Instant::now(), Instant::now());
         let mut pace = Pace::new(now);
         let (mut admitted, mut refused) = (0, 0);
+        let mut under_way = std::collections::VecDeque::new();
         while now < begin + settle + time {
             now += STEP;
             bucket.tokens = (bucket.tokens + bucket.rate * STEP.as_secs_f64()).min(bucket.burst);
             for _ in 0..pace.available(8, now) {
                 pace.spend();
+                under_way.push_back((now + Duration::from_millis(20), bucket.admits()));
+            }
+            while let Some((_, is_admitted)) = under_way.pop_front_if(|(end, _)| *end <= now) {
                 let counts = now > begin + settle;
-                if bucket.admits() {
+                if is_admitted {
                     pace.served(now);
                     admitted += u32::from(counts);
                 } else {
@@ -276,7 +305,7 @@ mod tests {
         let mut pace = Pace::new(now);
         let begin = now;
         let mut last_second = 0;
-        while now < begin + Duration::from_secs(400) {
+        while now < begin + Duration::from_secs(200) {
             now += STEP;
             let elapsed = now - begin;
             bucket.rate = if elapsed < Duration::from_secs(60) {
@@ -289,7 +318,7 @@ mod tests {
                 pace.spend();
                 if bucket.admits() {
                     pace.served(now);
-                    last_second += u32::from(elapsed >= Duration::from_secs(399));
+                    last_second += u32::from(elapsed >= Duration::from_secs(199));
                 } else {
                     pace.throttled(now);
                 }
@@ -320,7 +349,9 @@ mod tests {
     fn the_pace_never_comes_to_a_stop() {
         let now = Instant::now();
         let mut pace = Pace::new(now);
-        (0..ENOUGH).for_each(|_| pace.throttled(now));
+        for _ in 0..ENOUGH {
+            pace.throttled(now);
+        }
         let next = pace.next(now).expect("a pace");
         assert!(next <= now + Duration::from_millis(1_050));
         assert_eq!(pace.available(5, next), 1);
