@@ -387,10 +387,7 @@ impl Caller {
 
     async fn try_once(&self, store: &Arc<SimStore>, clock: &dyn Clock) -> bool {
         let wall = clock.wall();
-        let within = self
-            .event
-            .deliver_within
-            .map(|within| crate::clock::millis(within));
+        let within = self.event.deliver_within.map(crate::clock::millis);
         let deadline = within.map(|within| UnixMillis(wall.0 + within));
         let enqueuer = Enqueuer::new(Arc::clone(store) as Arc<dyn Store>);
         let record = enqueuer.record(checked(self.lane, &self.event), wall, deadline);

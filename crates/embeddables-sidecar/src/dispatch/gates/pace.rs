@@ -176,7 +176,11 @@ impl Pace {
         let active: Vec<&Slice> = self.slices.iter().filter(is_active).collect();
         let whole: Vec<&Slice> = active.iter().copied().filter(is_whole).collect();
         if whole.len() >= FEWEST_SLICES {
-            let full: Vec<&Slice> = whole.iter().copied().filter(|slice| slice.throttled > 0).collect();
+            let full: Vec<&Slice> = whole
+                .iter()
+                .copied()
+                .filter(|slice| slice.throttled > 0)
+                .collect();
             return served_in(&whole).max(served_in(&full)) / SAMPLE.as_secs_f64();
         }
         let time = active.len() as f64 * SAMPLE.as_secs_f64();
