@@ -16,7 +16,7 @@ use crate::dispatch::gates::{Passage, Ticket};
 use crate::enqueue::codec::{self, Stored};
 use crate::settle::InFlight;
 use crate::settle::progress::Progress;
-use crate::settle::rules::{self, Decision, Facts};
+use crate::settle::rules::{self, Ambiguity, Decision, Facts};
 
 /// An event that was claimed and not sent yet.
 pub(super) struct Ready {
@@ -54,7 +54,8 @@ impl Lane {
             since: now,
         };
         let (key, sequence) = (ready.lease.order_key, ready.lease.sequence);
-        if ready.lease.behind {
+        let is_final = ready.lease.interrupted && self.settings.policy.ambiguity == Ambiguity::DeadLetter;
+        if ready.lease.behind || is_final {
             self.identifiers.line_up(key, sequence);
             self.begin(ready, now);
         } else if self.identifiers.take_up(key, sequence).is_err() {
