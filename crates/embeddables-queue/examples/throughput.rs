@@ -6,7 +6,6 @@
 use std::num::NonZeroUsize;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -129,7 +128,6 @@ async fn steady(dir: &Path, callers: u64, each: u64) {
     let (queue, lane) = open(dir);
     let durability = strongest(&queue);
     let total = callers * each;
-    let done = Arc::new(AtomicU64::new(0));
     let started = clock.elapsed();
     let mut tasks = Vec::new();
     for caller in 0..callers {
@@ -147,43 +145,7 @@ async fn steady(dir: &Path, callers: u64, each: u64) {
             }
         }));
     }
-    let worker = {
-        let (queue, lane, done) = (Arc::clone(&queue), lane.clone(), Arc::clone(&done));
-        tokio::spawn(async move {
-            let most = NonZeroUsize::new(256).expect("not zero");
-            let ready = queue.lane_ready(&lane);
-            while done.load(Ordering::Relaxed) < total {
-                let claim = Claim {
-                    lane: lane.clone(),
-                    max: most,
-                    max_waiting: most.get(),
-                    live_percent: 50,
-                    now: UnixMillis(1),
-                };
-                let claimed = queue.claim(claim).await.expect("claims");
-                if claimed.leases.is_empty() {
-                    ready.notified().await;
-                    continue;
-                }
-                let count = claimed.leases.len() as u64;
-                let settlements = claimed
-                    .leases
-                    .into_iter()
-                    .map(|lease| Settlement {
-                        sequence: lease.sequence,
-                        claim: lease.claim,
-                        disposition: Disposition::Delivered {
-                            time: UnixMillis(2),
-                            note: Bytes::from_static(b"receipt"),
-                        },
-                        gate: Gate::Pass,
-                    })
-                    .collect();
-                queue.settle(settlements).await.expect("settles");
-                done.fetch_add(count, Ordering::Relaxed);
-            }
-        })
-    };
+    let worker = tokio::spawn(deliver(Arc::clone(&queue), lane.clone(), total));
     for task in tasks {
         task.await.expect("ends");
     }
@@ -194,6 +156,42 @@ async fn steady(dir: &Path, callers: u64, each: u64) {
         clock.elapsed() - started,
     );
     queue.close().await;
+}
+
+/// Claims and settles until so many are delivered.
+async fn deliver(queue: Arc<SqliteQueue>, lane: LaneName, total: u64) {
+    let most = NonZeroUsize::new(256).expect("not zero");
+    let ready = queue.lane_ready(&lane);
+    let mut done = 0;
+    while done < total {
+        let claim = Claim {
+            lane: lane.clone(),
+            max: most,
+            max_waiting: most.get(),
+            live_percent: 50,
+            now: UnixMillis(1),
+        };
+        let claimed = queue.claim(claim).await.expect("claims");
+        if claimed.leases.is_empty() {
+            ready.notified().await;
+            continue;
+        }
+        done += claimed.leases.len() as u64;
+        let settlements = claimed
+            .leases
+            .into_iter()
+            .map(|lease| Settlement {
+                sequence: lease.sequence,
+                claim: lease.claim,
+                disposition: Disposition::Delivered {
+                    time: UnixMillis(2),
+                    note: Bytes::from_static(b"receipt"),
+                },
+                gate: Gate::Pass,
+            })
+            .collect();
+        queue.settle(settlements).await.expect("settles");
+    }
 }
 
 async fn reopen(dir: &Path, count: u64) {

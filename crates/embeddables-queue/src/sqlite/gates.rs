@@ -5,8 +5,9 @@
 //!    which.
 //! 2. A head is believed only while its record is there; a head without a record is forgotten and its oldest follower takes
 //!    over, so that no damage and no older release can block a key.
-//! 3. Followers are let go in steps of at most [`LET_GO_STEP`] records a commit. The rest is noted in `openings` in the same
-//!    transaction and goes on with the next commits, also after a restart.
+//! 3. Followers are let go in steps, so that no commit grows with how many there are ([`openings`]).
+
+mod openings;
 
 use rusqlite::{OptionalExtension, params};
 
@@ -16,8 +17,8 @@ use super::rows::{self, Read};
 use super::trouble::Trouble;
 use crate::{Gate, OrderKey, Sequence};
 
-/// Most followers that one commit makes due.
-pub(super) const LET_GO_STEP: usize = 256;
+pub(super) use self::openings::LET_GO_STEP;
+
 /// Due time of a waiting record that is due at once, whatever the caller's clock says.
 pub(super) const AT_ONCE: i64 = 1;
 
@@ -108,114 +109,8 @@ impl Draft<'_> {
             }
         }
         self.remove_gate(sequence)?;
-        let up_to = self
-            .connection
-            .prepare_cached(
-                "SELECT max(sequence) FROM gates WHERE lane = ?1 AND order_key = ?2 AND head = 0",
-            )?
-            .query_row(params![self.lane_number(lane), key], |row| {
-                row.get::<_, Option<i64>>(0)
-            })?;
-        self.forget_opening(lane, &key)?;
-        if let Some(up_to) = up_to.map(unsigned)
-            && let Some(reached) = self.let_go(lane, &key, 0, up_to)?
-        {
-            self.connection
-                .prepare_cached(
-                    "INSERT INTO openings (lane, order_key, reached, up_to) VALUES (?1, ?2, ?3, ?4)",
-                )?
-                .execute(params![self.lane_number(lane), key, sql(reached), sql(up_to)])?;
-            self.effects.has_openings = Some(true);
-        }
+        self.let_all_go(lane, &key)?;
         self.review_gates(lane, &key)
-    }
-
-    /// Goes on letting followers go, as far as this commit may.
-    pub(super) fn continue_openings(&mut self) -> Result<(), Trouble> {
-        while self.has_openings() && self.let_go_budget > 0 {
-            let opening = self
-                .connection
-                .prepare_cached(
-                    "SELECT number, lane, order_key, reached, up_to FROM openings ORDER BY number LIMIT 1",
-                )?
-                .query_row([], |row| {
-                    let key: OrderKey = row.get(2)?;
-                    Ok((
-                        row.get::<_, i64>(0)?,
-                        row.get::<_, i64>(1)?,
-                        key,
-                        row.get(3)?,
-                        row.get(4)?,
-                    ))
-                })
-                .optional()?;
-            let Some((number, lane, key, reached, up_to)) = opening else {
-                self.effects.has_openings = Some(false);
-                break;
-            };
-            let left = match self.lane_of(lane) {
-                Some(lane) => {
-                    let left = self.let_go(lane, &key, unsigned(reached), unsigned(up_to))?;
-                    self.review_gates(lane, &key)?;
-                    left
-                }
-                None => None,
-            };
-            match left {
-                Some(reached) => self
-                    .connection
-                    .prepare_cached("UPDATE openings SET reached = ?2 WHERE number = ?1")?
-                    .execute(params![number, sql(reached)])?,
-                None => self
-                    .connection
-                    .prepare_cached("DELETE FROM openings WHERE number = ?1")?
-                    .execute([number])?,
-            };
-        }
-        Ok(())
-    }
-
-    /// Makes followers due within a range of sequences; returns how far it came, where the commit may do no more.
-    fn let_go(
-        &mut self,
-        lane: usize,
-        key: &OrderKey,
-        after: u64,
-        up_to: u64,
-    ) -> Result<Option<u64>, Trouble> {
-        let number = self.lane_number(lane);
-        let mut followers: Vec<u64> = self
-            .connection
-            .prepare_cached(
-                "SELECT sequence FROM gates
-                 WHERE lane = ?1 AND order_key = ?2 AND head = 0 AND sequence > ?3 AND sequence <= ?4
-                 ORDER BY sequence LIMIT ?5",
-            )?
-            .query_map(
-                params![
-                    number,
-                    key,
-                    sql(after),
-                    sql(up_to),
-                    sql(self.let_go_budget as u64 + 1)
-                ],
-                |row| row.get(0).map(unsigned),
-            )?
-            .collect::<rusqlite::Result<_>>()?;
-        let is_last = followers.len() <= self.let_go_budget;
-        followers.truncate(self.let_go_budget);
-        self.let_go_budget -= followers.len();
-        let reached = followers.last().copied().unwrap_or(after);
-        self.connection
-            .prepare_cached(
-                "DELETE FROM gates
-                 WHERE lane = ?1 AND order_key = ?2 AND head = 0 AND sequence > ?3 AND sequence <= ?4",
-            )?
-            .execute(params![number, key, sql(after), sql(reached)])?;
-        for follower in followers {
-            self.make_due(lane, key, follower)?;
-        }
-        Ok((!is_last).then_some(reached))
     }
 
     fn follow(&mut self, subject: Subject, named: Option<Sequence>, until: i64) -> Result<i64, Trouble> {
@@ -402,15 +297,6 @@ impl Draft<'_> {
         Ok(removed > 0)
     }
 
-    fn forget_opening(&self, lane: usize, key: &OrderKey) -> Result<(), Trouble> {
-        if self.has_openings() {
-            self.connection
-                .prepare_cached("DELETE FROM openings WHERE lane = ?1 AND order_key = ?2")?
-                .execute(params![self.lane_number(lane), key])?;
-        }
-        Ok(())
-    }
-
     /// Looks whether a key still has a head or followers, after one was removed.
     fn review_gates(&mut self, lane: usize, key: &OrderKey) -> Result<(), Trouble> {
         let number = self.lane_number(lane);
@@ -435,9 +321,5 @@ impl Draft<'_> {
     fn may_be_gated(&self, lane: usize, key: &OrderKey) -> bool {
         let known = self.effects.gated_keys.get(&(lane, *key)).copied();
         known.unwrap_or_else(|| self.state.lanes[lane].gated_keys.may_hold(key))
-    }
-
-    fn has_openings(&self) -> bool {
-        self.effects.has_openings.unwrap_or(self.state.has_openings)
     }
 }

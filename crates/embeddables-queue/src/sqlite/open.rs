@@ -5,40 +5,25 @@
 //! 2. Damage never keeps a store from opening: what can be read is kept, the rest is reported and counted.
 //! 3. The time it takes does not grow with what is queued, unless the file is damaged or suspect.
 
+mod start;
+
 use std::fs::File;
 use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
 use rand::TryRng;
 use rusqlite::Connection;
-use tokio::sync::{Notify, mpsc};
 
-use super::commit::{CommitHook, Scope, Terms};
+use self::start::{Parts, start};
+use super::commit::CommitHook;
 use super::config::{OpenReport, PossibleLoss, SqliteConfig};
-use super::draft::SizeBounds;
 use super::format::{self, Format, Found};
-use super::intake::Intake;
 use super::load::{self, Loaded};
-use super::mark::{self, Mark, MarkKeeper};
-use super::reader::Readers;
+use super::mark::{self, Mark};
 use super::rebuild::{self, LeftBehind};
-use super::reserve::Reserve;
-use super::shared::Shared;
 use super::trouble::{Remedy, Trouble};
 use super::volume::{self, Paths};
-use super::writer::{Health, Writer};
 use super::{SqliteQueue, connection, migrate, rows, salvage};
-use crate::clock::whole_millis;
-use crate::running::RunningTime;
 use crate::{Durability, OpenError};
-
-/// Calls that may wait in each of the writer's channels.
-const CHANNEL_CALLS: usize = 1_024;
-/// The log is written back from this size on, or from a sixteenth of a small volume.
-const LOG_LIMIT_BYTES: u64 = 4 << 20;
-const MIN_LOG_LIMIT_BYTES: u64 = 64 << 10;
-const PAGE_BYTES: u64 = 4_096;
 
 /// Opens a store and starts its writer.
 pub(super) fn open(config: SqliteConfig) -> Result<(SqliteQueue, OpenReport), OpenError> {
@@ -288,107 +273,4 @@ fn prepare(
             Err(OpenFailure::Trouble(trouble))
         }
     }
-}
-
-/// What a writer is made of.
-struct Parts {
-    paths: Paths,
-    lock: File,
-    connection: Connection,
-    loaded: Loaded,
-    /// Of the newest mark.
-    turn: u64,
-    hook: Option<CommitHook>,
-}
-
-fn start(
-    config: SqliteConfig,
-    parts: Parts,
-    report: OpenReport,
-) -> Result<(SqliteQueue, OpenReport), OpenError> {
-    let Parts {
-        paths,
-        lock,
-        connection,
-        loaded,
-        turn,
-        hook,
-    } = parts;
-    let path = paths.dir.clone();
-    let failed = |source: std::io::Error| OpenError::Store {
-        path: path.clone(),
-        source: Box::new(source),
-    };
-    let Loaded { state, secret } = loaded;
-    let running = Arc::new(RunningTime::resume(
-        state.store.running,
-        Arc::clone(&config.clock),
-    ));
-    let mark = MarkKeeper::start(paths.mark(), turn, Arc::clone(&running)).map_err(failed)?;
-    let reserve = Reserve::open(&paths, config.max_bytes);
-    let shared = Arc::new(Shared::of(&state));
-    let (controls, controls_in) = mpsc::channel(CHANNEL_CALLS);
-    let (appends, appends_in) = mpsc::channel(CHANNEL_CALLS);
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_time()
-        .build()
-        .map_err(failed)?;
-    let strongest = report.durabilities.last().copied().unwrap_or(Durability::Memory);
-    let volume_bytes = volume::room(&paths.dir).map_or(u64::MAX, |(size, _)| size);
-    let log_limit = (volume_bytes / 16).clamp(MIN_LOG_LIMIT_BYTES, LOG_LIMIT_BYTES);
-    let writer = Writer {
-        connection: Some(connection),
-        shared: Arc::clone(&shared),
-        intake: Intake {
-            runtime,
-            controls: controls_in,
-            appends: appends_in,
-            max_batch: config.max_batch.get(),
-            linger: config.linger,
-        },
-        running,
-        mark,
-        reserve,
-        terms: Terms {
-            bounds: SizeBounds {
-                max: config.max_bytes,
-                lane_share: config.lane_share_bytes,
-                dead_letter_share: config.dead_letter_share_bytes,
-            },
-            dedupe_window_millis: whole_millis(config.dedupe_window),
-            dedupe_ids: config.dedupe_ids,
-            scope: Scope::All,
-            durability: strongest,
-            running: 0,
-        },
-        strongest,
-        on_commit: config.on_commit.clone(),
-        syncs: true,
-        log_limit_pages: i32::try_from(log_limit / PAGE_BYTES).unwrap_or(i32::MAX),
-        health: Health::Good,
-        more_to_evict: state.oldest_outcome.is_some(),
-        more_to_let_go: state.has_openings,
-        more_to_vacuum: true,
-        hook,
-        state,
-        paths: paths.clone(),
-        lock,
-    };
-    let thread = std::thread::Builder::new()
-        .name("queue-writer".into())
-        .spawn(move || writer.run())
-        .map_err(failed)?;
-    let queue = SqliteQueue {
-        readers: Readers::new(paths.db(), Arc::clone(&shared), controls.clone()),
-        shared,
-        controls,
-        appends,
-        durabilities: report.durabilities.clone(),
-        max_bytes: config.max_bytes,
-        secret,
-        no_lane: Arc::new(Notify::new()),
-        closed: AtomicBool::new(false),
-        thread: std::sync::Mutex::new(Some(thread)),
-    };
-    Ok((queue, report))
 }

@@ -4,9 +4,11 @@
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests: the panic is the failure")]
 
+mod check;
 mod naive;
 mod run;
 mod step;
+mod stores;
 
 use proptest::prelude::*;
 

@@ -1,116 +1,29 @@
 //! A run: both stores and the model side by side, compared at each step.
 
 use std::num::NonZeroUsize;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
-use embeddables_queue::memory::{MemoryConfig, MemoryQueue};
-use embeddables_queue::sqlite::{SqliteConfig, SqliteQueue};
+use embeddables_queue::memory::MemoryQueue;
+use embeddables_queue::sqlite::SqliteQueue;
 use embeddables_queue::{
-    Append, Appended, Claim, Claimed, DeadLetters as _, Disposition, Durability, EntryState, Gate, LaneName,
-    LaneState, Lease, Ledger as _, NewRecord, OpenError, Queue as _, Refused, RunningClock, Sequence,
-    Settlement, Store, TakeAs, UnixMillis,
+    Appended, Claim, Claimed, DeadLetters as _, Disposition, Gate, LaneState, Lease, Ledger as _, NewRecord,
+    Queue as _, Refused, Sequence, Settlement, TakeAs, UnixMillis,
 };
 
 use crate::naive::{Bounds, Known, Model, Place, Role};
-use crate::step::{End, GateKind, IDS, LANES, Step};
-
-/// A clock that stands until it is moved.
-#[derive(Clone, Debug, Default)]
-struct TestClock(Arc<AtomicU64>);
-
-impl RunningClock for TestClock {
-    fn elapsed(&self) -> Duration {
-        Duration::from_millis(self.0.load(Ordering::SeqCst))
-    }
-}
-
-fn lane(number: u8) -> LaneName {
-    LaneName::new(format!("lane{number}"))
-}
-
-fn lanes() -> Vec<LaneName> {
-    (0..LANES).map(lane).collect()
-}
-
-fn id(number: u8) -> String {
-    format!("id{number}")
-}
-
-fn payload(known: (u8, u8, u8)) -> Bytes {
-    Bytes::from(format!("{known:?}").repeat(30))
-}
+use crate::step::{End, GateKind, Step};
+use crate::stores::{TestClock, append_one, check_same, id, in_memory, lane, open, payload};
 
 /// The stores under test, their model and the leases that are open: of the embedded store, and of the one in memory.
 pub(crate) struct Run {
-    dir: tempfile::TempDir,
+    pub(crate) dir: tempfile::TempDir,
     clock: TestClock,
     queue: Option<SqliteQueue>,
-    memory: MemoryQueue,
-    model: Model,
+    pub(crate) memory: MemoryQueue,
+    pub(crate) model: Model,
     leases: Vec<(Lease, Lease)>,
     kills: u64,
-}
-
-fn open(dir: &std::path::Path, clock: &TestClock) -> SqliteQueue {
-    loop {
-        let config = SqliteConfig {
-            clock: Arc::new(clock.clone()),
-            ..SqliteConfig::new(dir, lanes())
-        };
-        match SqliteQueue::open(config) {
-            Ok((queue, report)) => {
-                assert!(
-                    report.salvaged.is_none() && report.possible_loss.is_none() && !report.rebuilt,
-                    "{report:?}"
-                );
-                return queue;
-            }
-            Err(OpenError::InUse { .. }) => std::thread::yield_now(),
-            Err(error) => panic!("cannot open: {error:?}"),
-        }
-    }
-}
-
-fn in_memory(clock: &TestClock) -> MemoryConfig {
-    MemoryConfig {
-        clock: Arc::new(clock.clone()),
-        ..MemoryConfig::new(lanes())
-    }
-}
-
-async fn append_one(store: &impl Store, record: NewRecord) -> Result<Appended, Refused> {
-    let call = Append {
-        records: vec![record],
-        durability: Durability::Memory,
-        atomic: false,
-    };
-    store.append(call).await.unwrap()[0]
-}
-
-/// What matters of a lease.
-fn told(lease: &Lease) -> String {
-    let Lease {
-        claim: _,
-        ref payload,
-        ..
-    } = *lease;
-    format!(
-        "{:?} {} {:?} {:?} {:?} {} {}",
-        lease.sequence, lease.id, lease.age, lease.progress, payload, lease.interrupted, lease.behind
-    )
-}
-
-fn check_same(left: &Claimed, right: &Claimed) {
-    let all = |claimed: &Claimed| claimed.leases.iter().map(told).collect::<Vec<_>>();
-    assert_eq!(all(left), all(right), "the backends differ");
-    assert_eq!(
-        (left.more, left.next_due),
-        (right.more, right.next_due),
-        "the backends differ"
-    );
 }
 
 impl Run {
@@ -127,7 +40,7 @@ impl Run {
         }
     }
 
-    fn queue(&self) -> &SqliteQueue {
+    pub(crate) fn queue(&self) -> &SqliteQueue {
         self.queue.as_ref().unwrap()
     }
 
@@ -367,71 +280,5 @@ impl Run {
         } else {
             self.model.records.get_mut(&sequence).unwrap().place = Place::Discarded;
         }
-    }
-
-    /// Compares everything that can be asked.
-    pub(crate) async fn check(&self) {
-        let mut files = std::fs::read_dir(self.dir.path()).unwrap();
-        let is_damaged = files.any(|file| file.unwrap().file_name().to_string_lossy().contains("damaged"));
-        assert!(!is_damaged, "the store contradicted itself and was salvaged");
-        for (lane_number, id_number) in (0..LANES).flat_map(|lane| (0..IDS).map(move |id| (lane, id))) {
-            let (name, id) = (lane(lane_number), id(id_number));
-            let entry = self.queue().find(&name, &id).await.unwrap();
-            let in_memory = self.memory.find(&name, &id).await.unwrap();
-            let Some((sequence, known)) = self.model.of_id(lane_number, id_number) else {
-                assert!(entry.is_none() && in_memory.is_none());
-                continue;
-            };
-            let (entry, in_memory) = (entry.unwrap(), in_memory.unwrap());
-            assert_eq!(
-                (entry.sequence.0, entry.interrupted),
-                (sequence, known.interrupted)
-            );
-            assert_eq!(
-                (&entry.state, entry.interrupted, &entry.progress),
-                (&in_memory.state, in_memory.interrupted, &in_memory.progress),
-                "the backends differ"
-            );
-            let place = match entry.state {
-                EntryState::Ready => Place::Ready,
-                EntryState::Waiting { until } => Place::Waiting(until.0),
-                EntryState::Delivered { .. } => Place::Delivered,
-                EntryState::DeadLettered { .. } => Place::Dead,
-                EntryState::Discarded { .. } => Place::Discarded,
-                EntryState::Quarantined => panic!("nothing was damaged"),
-            };
-            assert_eq!(place, known.place);
-        }
-        self.check_books().await;
-    }
-
-    async fn check_books(&self) {
-        let (books, in_memory) = (self.queue().books(), self.memory.books());
-        assert_eq!(books.lanes, in_memory.lanes, "the backends differ");
-        assert_eq!(
-            (books.outcomes, books.newest_sequence),
-            (in_memory.outcomes, in_memory.newest_sequence),
-            "the backends differ"
-        );
-        let mut given_up = 0;
-        for (name, books) in books.lanes {
-            let number = (0..LANES).find(|number| lane(*number) == name).unwrap();
-            let count = |wanted: fn(&Place) -> bool| {
-                let here = self.model.records.values().filter(|known| known.lane == number);
-                here.filter(|known| wanted(&known.place)).count() as u64
-            };
-            let accepted = self.model.accepted.get(&number).copied().unwrap_or(0);
-            assert_eq!(books.accepted, accepted);
-            assert_eq!(books.ready, count(|place| *place == Place::Ready));
-            assert_eq!(books.waiting, count(|place| matches!(place, Place::Waiting(_))));
-            assert_eq!(books.delivered, count(|place| *place == Place::Delivered));
-            assert_eq!(books.dead_lettered, count(|place| *place == Place::Dead));
-            assert_eq!(books.discarded, count(|place| *place == Place::Discarded));
-            let totals = books.dead_lettered_total.iter().map(|(_, total)| total);
-            given_up += totals.sum::<u64>();
-            let backlog = self.queue().backlog(&name, Sequence(u64::MAX)).await.unwrap();
-            assert_eq!((backlog.ready, backlog.waiting), (books.ready, books.waiting));
-        }
-        assert_eq!(given_up, self.model.given_up);
     }
 }

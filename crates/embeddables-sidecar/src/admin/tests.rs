@@ -5,7 +5,7 @@ use proto::admin_service_server::AdminService as _;
 use tonic_types::StatusExt as _;
 
 use super::*;
-use crate::dispatch::board::{Command, Condition, LaneView};
+use crate::dispatch::board::{Command, Condition, LanePost, LaneView};
 use crate::testing::{Bench, project};
 
 fn service(bench: &Bench) -> AdminService {
@@ -65,35 +65,34 @@ async fn lanes_show_what_they_do_and_what_lies_in_them() {
     assert_eq!(off[0].queued_count, 1);
 }
 
+/// Obeys like a lane until it is resumed; the notes that it was held with.
+async fn obey(mut post: LanePost) -> Vec<String> {
+    let mut notes = Vec::new();
+    let seen = |condition| LaneView {
+        condition,
+        ..LaneView::default()
+    };
+    while let Some(command) = post.commands.recv().await {
+        match command {
+            Command::Hold { note, reply } => {
+                notes.push(note);
+                reply.send(seen(Condition::Held)).expect("somebody listens");
+            }
+            Command::Resume { reply } => {
+                reply.send(seen(Condition::Open)).expect("somebody listens");
+                return notes;
+            }
+            _ => {}
+        }
+    }
+    notes
+}
+
 #[tokio::test]
 async fn a_lane_is_held_with_a_note_and_resumed() {
     let mut bench = Bench::new();
-    let mut post = bench.posts.remove(&project("pr_a")).expect("a post");
-    let lane = tokio::spawn(async move {
-        let mut notes = Vec::new();
-        while let Some(command) = post.commands.recv().await {
-            let condition = match &command {
-                Command::Hold { .. } => Condition::Held,
-                _ => Condition::Open,
-            };
-            let view = LaneView {
-                condition,
-                ..LaneView::default()
-            };
-            match command {
-                Command::Hold { note, reply } => {
-                    notes.push(note);
-                    reply.send(view).expect("somebody listens");
-                }
-                Command::Resume { reply } => {
-                    reply.send(view).expect("somebody listens");
-                    return notes;
-                }
-                _ => {}
-            }
-        }
-        notes
-    });
+    let post = bench.posts.remove(&project("pr_a")).expect("a post");
+    let lane = tokio::spawn(obey(post));
     let service = service(&bench);
     let hold = |project: &str, note: &str| {
         Request::new(proto::HoldLaneRequest {
@@ -176,6 +175,24 @@ async fn dead_letters_come_in_pages_by_project_and_reason() {
     );
 }
 
+/// Everything of the event is there.
+#[track_caller]
+fn check_personal(event: embeddables_proto::events::v1::Event) {
+    let value = event.identifier.and_then(|identifier| identifier.value);
+    assert_eq!(
+        value,
+        Some(embeddables_proto::events::v1::identifier::Value::StringValue(
+            "e1@example.com".to_owned()
+        ))
+    );
+    assert_eq!(
+        event.properties,
+        Some(embeddables_proto::events::v1::event::Properties::PropsJson(
+            "{\"amount\":7}".to_owned()
+        ))
+    );
+}
+
 #[tokio::test]
 async fn personal_data_is_shown_only_of_one_and_only_on_request() {
     let bench = Bench::new();
@@ -229,20 +246,7 @@ async fn personal_data_is_shown_only_of_one_and_only_on_request() {
         .into_inner()
         .dead_letter
         .expect("one");
-    let event = shown.event.expect("an event");
-    let value = event.identifier.and_then(|identifier| identifier.value);
-    assert_eq!(
-        value,
-        Some(embeddables_proto::events::v1::identifier::Value::StringValue(
-            "e1@example.com".to_owned()
-        ))
-    );
-    assert_eq!(
-        event.properties,
-        Some(embeddables_proto::events::v1::event::Properties::PropsJson(
-            "{\"amount\":7}".to_owned()
-        ))
-    );
+    check_personal(shown.event.expect("an event"));
 }
 
 #[tokio::test]
@@ -254,21 +258,28 @@ async fn replayed_events_are_queued_again_with_their_attempts() {
     bench.give_up("pr_a", 2, "MAX_AGE").await;
     bench.give_up("pr_a", 1, "UPSTREAM_REJECTED").await;
     let service = service(&bench);
-    let replay = |request: proto::ReplayDeadLettersRequest| {
+    let replay = async |request: proto::ReplayDeadLettersRequest| {
         let request = proto::ReplayDeadLettersRequest {
             project_id: "pr_a".to_owned(),
             ..request
         };
-        service.replay_dead_letters(Request::new(request))
+        service.replay_dead_letters(Request::new(request)).await
+    };
+    let replayed = async |request| {
+        let answer = replay(request).await.expect("an answer");
+        answer.into_inner().replayed_count
     };
     let of_ids = |ids: &[&str]| proto::ReplayDeadLettersRequest {
         event_ids: ids.iter().map(|id| (*id).to_owned()).collect(),
         ..proto::ReplayDeadLettersRequest::default()
     };
-    let answer = replay(of_ids(&["e1", "nobody"]))
-        .await
-        .expect("replayed")
-        .into_inner();
+    let all = |reason: &str| proto::ReplayDeadLettersRequest {
+        all: true,
+        reason: reason.to_owned(),
+        ..proto::ReplayDeadLettersRequest::default()
+    };
+    let answer = replay(of_ids(&["e1", "nobody"])).await;
+    let answer = answer.expect("replayed").into_inner();
     assert_eq!(
         (answer.replayed_count, answer.unknown_event_ids),
         (1, vec!["nobody".to_owned()])
@@ -291,39 +302,9 @@ async fn replayed_events_are_queued_again_with_their_attempts() {
 
     // Given up again, it can be replayed again.
     bench.give_up("pr_a", 1, "MAX_AGE").await;
-    let by_reason = proto::ReplayDeadLettersRequest {
-        all: true,
-        reason: "MAX_AGE".to_owned(),
-        ..proto::ReplayDeadLettersRequest::default()
-    };
-    assert_eq!(
-        replay(by_reason)
-            .await
-            .expect("replayed")
-            .into_inner()
-            .replayed_count,
-        2
-    );
-    let all = proto::ReplayDeadLettersRequest {
-        all: true,
-        ..proto::ReplayDeadLettersRequest::default()
-    };
-    assert_eq!(
-        replay(all.clone())
-            .await
-            .expect("replayed")
-            .into_inner()
-            .replayed_count,
-        1
-    );
-    assert_eq!(
-        replay(all)
-            .await
-            .expect("nothing to do")
-            .into_inner()
-            .replayed_count,
-        0
-    );
+    assert_eq!(replayed(all("MAX_AGE")).await, 2);
+    assert_eq!(replayed(all("")).await, 1);
+    assert_eq!(replayed(all("")).await, 0, "nothing to do");
     assert_eq!(bench.claim("pr_a", 10).await.len(), 3);
     check_refused(
         replay(proto::ReplayDeadLettersRequest::default()).await,

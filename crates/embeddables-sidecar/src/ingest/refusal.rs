@@ -107,88 +107,35 @@ impl Refusal {
             http,
             retry_delay,
         };
+        let invalid = |reason| row(Code::InvalidArgument, reason, StatusCode::BAD_REQUEST, None);
+        let unmet = |reason, http| row(Code::FailedPrecondition, reason, http, None);
+        let exhausted = |reason, delay| {
+            row(
+                Code::ResourceExhausted,
+                reason,
+                StatusCode::TOO_MANY_REQUESTS,
+                delay,
+            )
+        };
+        let unavailable =
+            |reason, delay| row(Code::Unavailable, reason, StatusCode::SERVICE_UNAVAILABLE, delay);
         match self {
-            Self::Invalid(_) => row(
-                Code::InvalidArgument,
-                "INVALID_EVENT",
-                StatusCode::BAD_REQUEST,
-                None,
-            ),
-            Self::BadCall(bad) => row(Code::InvalidArgument, bad.reason, StatusCode::BAD_REQUEST, None),
-            Self::BatchTooLarge { .. } => row(
-                Code::InvalidArgument,
-                "BATCH_TOO_LARGE",
-                StatusCode::BAD_REQUEST,
-                None,
-            ),
-            Self::ProjectNotConfigured => row(
-                Code::FailedPrecondition,
-                "PROJECT_NOT_CONFIGURED",
-                StatusCode::NOT_FOUND,
-                None,
-            ),
+            Self::Invalid(_) => invalid("INVALID_EVENT"),
+            Self::BadCall(bad) => invalid(bad.reason),
+            Self::BatchTooLarge { .. } => invalid("BATCH_TOO_LARGE"),
+            Self::ProjectNotConfigured => unmet("PROJECT_NOT_CONFIGURED", StatusCode::NOT_FOUND),
             Self::Conflict => row(Code::AlreadyExists, "EVENT_ID_REUSED", StatusCode::CONFLICT, None),
-            Self::DurabilityNotOnOffer => row(
-                Code::FailedPrecondition,
-                "DURABILITY_NOT_ON_OFFER",
-                StatusCode::BAD_REQUEST,
-                None,
-            ),
-            Self::QueueFull => row(
-                Code::Unavailable,
-                "QUEUE_FULL",
-                StatusCode::SERVICE_UNAVAILABLE,
-                SOON,
-            ),
-            Self::ProjectFull => row(
-                Code::ResourceExhausted,
-                "PROJECT_FULL",
-                StatusCode::TOO_MANY_REQUESTS,
-                SOON,
-            ),
-            Self::DeadLettersFull => row(
-                Code::ResourceExhausted,
-                "DEAD_LETTERS_FULL",
-                StatusCode::TOO_MANY_REQUESTS,
-                OPERATOR,
-            ),
-            Self::DiskFull => row(
-                Code::Unavailable,
-                "DISK_FULL",
-                StatusCode::SERVICE_UNAVAILABLE,
-                LATER,
-            ),
-            Self::Busy => row(
-                Code::Unavailable,
-                "QUEUE_BUSY",
-                StatusCode::SERVICE_UNAVAILABLE,
-                SOON,
-            ),
-            Self::StorageRefused => row(
-                Code::Unavailable,
-                "STORAGE_REFUSED",
-                StatusCode::SERVICE_UNAVAILABLE,
-                LATER,
-            ),
-            Self::DurabilityUnknown => row(
-                Code::Unavailable,
-                "DURABILITY_UNKNOWN",
-                StatusCode::SERVICE_UNAVAILABLE,
-                SOON,
-            ),
-            Self::StorageUnreadable => row(
-                Code::Unavailable,
-                "STORAGE_UNREADABLE",
-                StatusCode::SERVICE_UNAVAILABLE,
-                LATER,
-            ),
-            Self::Draining => row(
-                Code::Unavailable,
-                "DRAINING",
-                StatusCode::SERVICE_UNAVAILABLE,
-                SOON,
-            ),
-            Self::NotAlone => row(Code::FailedPrecondition, "NOT_ALONE", StatusCode::CONFLICT, None),
+            Self::DurabilityNotOnOffer => unmet("DURABILITY_NOT_ON_OFFER", StatusCode::BAD_REQUEST),
+            Self::QueueFull => unavailable("QUEUE_FULL", SOON),
+            Self::ProjectFull => exhausted("PROJECT_FULL", SOON),
+            Self::DeadLettersFull => exhausted("DEAD_LETTERS_FULL", OPERATOR),
+            Self::DiskFull => unavailable("DISK_FULL", LATER),
+            Self::Busy => unavailable("QUEUE_BUSY", SOON),
+            Self::StorageRefused => unavailable("STORAGE_REFUSED", LATER),
+            Self::DurabilityUnknown => unavailable("DURABILITY_UNKNOWN", SOON),
+            Self::StorageUnreadable => unavailable("STORAGE_UNREADABLE", LATER),
+            Self::Draining => unavailable("DRAINING", SOON),
+            Self::NotAlone => unmet("NOT_ALONE", StatusCode::CONFLICT),
         }
     }
 

@@ -8,43 +8,20 @@
 //! 3. Every decision leaves a reason and a sentence in the progress.
 //! 4. Only what upstream does not know, and in an ordered lane whatever waits, makes others wait.
 
+pub mod reason;
+
+mod parking;
+
 use std::time::Duration;
 
 use embeddables_core::{Attempt, Fate, Receipt, Verdict};
-use embeddables_queue::{Disposition, Gate, Sequence, UnixMillis};
+use embeddables_queue::{Disposition, Gate, UnixMillis};
 use rand::Rng;
 
-use super::progress::{self, Progress, millis};
+use super::progress::{self, Progress};
 use crate::dispatch::schedule::Schedule;
 
-/// Longest wait behind another event before the queue is asked again; only a damaged store ever lets it pass.
-const FOLLOW_AT_MOST: Duration = Duration::from_hours(1);
-
-/// Stable codes of why an event waits or was given up; listed in `docs/errors.md`.
-pub mod reason {
-    /// No entry of the Embeddable matches the identifier yet, or ever.
-    pub const ENTRY_NOT_FOUND: &str = "ENTRY_NOT_FOUND";
-    /// Upstream does not accept the key.
-    pub const KEY_REJECTED: &str = "KEY_REJECTED";
-    /// Something before or at upstream refuses the project or the route, not the event.
-    pub const UPSTREAM_REFUSED: &str = "UPSTREAM_REFUSED";
-    /// Upstream rejects the event as it is.
-    pub const UPSTREAM_REJECTED: &str = "UPSTREAM_REJECTED";
-    /// Upstream cannot be reached or answers that it cannot serve now.
-    pub const UPSTREAM_UNAVAILABLE: &str = "UPSTREAM_UNAVAILABLE";
-    /// Upstream asks to slow down.
-    pub const UPSTREAM_THROTTLED: &str = "UPSTREAM_THROTTLED";
-    /// An earlier event of the same identifier has to be settled first.
-    pub const EARLIER_EVENT: &str = "EARLIER_EVENT";
-    /// Upstream may have it, and `delivery.ambiguity` forbids another try.
-    pub const AMBIGUOUS: &str = "AMBIGUOUS";
-    /// The configured `delivery.max_age` has passed.
-    pub const MAX_AGE: &str = "MAX_AGE";
-    /// The caller's `deliver_before` has passed.
-    pub const DELIVER_BEFORE_PASSED: &str = "DELIVER_BEFORE_PASSED";
-    /// The stored event cannot be read by this release.
-    pub const UNREADABLE: &str = "UNREADABLE";
-}
+pub use self::parking::follow;
 
 /// What is known of an event when its attempt ends.
 #[derive(Clone, Copy, Debug)]
@@ -107,7 +84,7 @@ pub fn decide(
         Verdict::EntryNotFound => {
             // It was unknown all the time that it waited behind one that was.
             let parked_at = in_line_age_ms.filter(|_| facts.succeeds_unknown);
-            entry_not_found(parked_at, facts, progress, &policy.schedule)
+            parking::entry_not_found(parked_at, facts, progress, &policy.schedule)
         }
         Verdict::Invalid => {
             let message = format!("upstream rejected the event: {}", attempt.detail);
@@ -168,31 +145,6 @@ fn gate(verdict: &Verdict, disposition: &Disposition, progress: &Progress, polic
     }
 }
 
-/// Lets an event wait behind another one of its identifier: `head` where that is under way, else the one that the queue knows.
-pub fn follow(head: Option<Sequence>, facts: Facts, progress: &mut Progress, policy: &Policy) -> Decision {
-    progress.in_line_age_ms.get_or_insert(millis(facts.age));
-    let parked = head.is_none() && !policy.ordered;
-    let disposition = if parked {
-        let parked_at = *progress.parked_age_ms.get_or_insert(millis(facts.age));
-        let parked_for = Duration::from_millis(millis(facts.age).saturating_sub(parked_at));
-        let message =
-            "no entry of the Embeddable matches the identifier yet; another of its events finds out"
-                .to_owned();
-        let last = policy.schedule.entry_schedule.last().copied().unwrap_or_default();
-        let delay = last.saturating_sub(parked_for).max(FOLLOW_AT_MOST);
-        wait(delay, reason::ENTRY_NOT_FOUND, message, facts, progress)
-    } else {
-        let message = "an earlier event of the same identifier is settled first".to_owned();
-        wait(FOLLOW_AT_MOST, reason::EARLIER_EVENT, message, facts, progress)
-    };
-    let gate = if policy.ordered {
-        Gate::Line { head }
-    } else {
-        Gate::Follow { head }
-    };
-    Decision { disposition, gate }
-}
-
 /// Gives an event back untried. In an ordered lane it goes back into the line of its identifier.
 pub fn give_back(facts: Facts, progress: &Progress, policy: &Policy) -> Decision {
     if !policy.ordered {
@@ -247,36 +199,6 @@ fn delivered(receipt: &Receipt, facts: Facts, progress: &mut Progress) -> Dispos
     Disposition::Delivered {
         time: facts.wall,
         note: progress.encode_bytes(),
-    }
-}
-
-/// The user is not known: a wrong identifier, or an entry that has not been synced yet.
-fn entry_not_found(
-    parked_at: Option<u64>,
-    facts: Facts,
-    progress: &mut Progress,
-    schedule: &Schedule,
-) -> Disposition {
-    let age_ms = millis(facts.age);
-    let parked_at = *progress.parked_age_ms.get_or_insert(parked_at.unwrap_or(age_ms));
-    let parked_for = Duration::from_millis(age_ms.saturating_sub(parked_at));
-    progress.entry_step = if progress.entry_tried {
-        schedule.after_entry_try(progress.entry_step, parked_for)
-    } else {
-        schedule.entry_step(parked_for)
-    };
-    progress.entry_tried = true;
-    progress.backoff_step = 0;
-    match schedule.entry_delay(progress.entry_step, parked_for) {
-        Some(delay) => {
-            let message = "no entry of the Embeddable matches the identifier yet".to_owned();
-            wait(delay, reason::ENTRY_NOT_FOUND, message, facts, progress)
-        }
-        None => {
-            let message =
-                "no entry of the Embeddable matched the identifier by the end of delivery.entry_schedule";
-            dead_letter(reason::ENTRY_NOT_FOUND, message.to_owned(), facts, progress)
-        }
     }
 }
 
@@ -335,304 +257,4 @@ fn dead_letter(code: &str, message: String, facts: Facts, progress: &mut Progres
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use rand::SeedableRng as _;
-    use rand::rngs::SmallRng;
-
-    const NOW: UnixMillis = UnixMillis(1_700_000_000_000);
-
-    fn policy() -> Policy {
-        Policy {
-            schedule: Schedule {
-                retry_min: Duration::from_millis(500),
-                retry_max: Duration::from_secs(300),
-                max_age: Duration::from_secs(100),
-                entry_schedule: [10, 60].map(Duration::from_secs).to_vec(),
-            },
-            ambiguity: Ambiguity::Retry,
-            ordered: false,
-        }
-    }
-
-    fn attempt(http_status: Option<u16>, verdict: Verdict) -> Attempt {
-        let fate = http_status.map_or(Fate::NotSent, Fate::of_status);
-        Attempt {
-            fate,
-            verdict,
-            http_status,
-            detail: "a few words".to_owned(),
-            excerpt: None,
-        }
-    }
-
-    fn facts(age_s: u64) -> Facts {
-        Facts {
-            age: Duration::from_secs(age_s),
-            deliver_before: None,
-            succeeds_unknown: false,
-            wall: NOW,
-            steady: NOW,
-        }
-    }
-
-    /// What becomes of a fresh event of that age; `Some(reason)` for a dead letter.
-    fn fresh(attempt: &Attempt, age_s: u64) -> (Disposition, Progress) {
-        let mut progress = Progress::default();
-        let mut random = SmallRng::seed_from_u64(7);
-        let decision = decide(attempt, facts(age_s), &mut progress, &policy(), &mut random);
-        (decision.disposition, progress)
-    }
-
-    #[track_caller]
-    fn check_waits(attempt: &Attempt, age_s: u64, expected: &str) {
-        let (disposition, progress) = fresh(attempt, age_s);
-        assert!(
-            matches!(disposition, Disposition::Wait { .. }),
-            "{attempt:?}: {disposition:?}"
-        );
-        assert_eq!(progress.reason, expected);
-    }
-
-    #[track_caller]
-    fn check_given_up(attempt: &Attempt, age_s: u64, expected: &str) {
-        match fresh(attempt, age_s).0 {
-            Disposition::DeadLetter { reason, .. } => assert_eq!(&*reason, expected),
-            other => panic!("{attempt:?}: {other:?}"),
-        }
-    }
-
-    #[test]
-    fn a_success_is_delivered_with_its_receipt() {
-        let receipt = Receipt {
-            entry_id: Some("entry_1".to_owned()),
-            ..Receipt::default()
-        };
-        let (disposition, _) = fresh(&attempt(Some(200), Verdict::Delivered(receipt)), 1_000_000);
-        let Disposition::Delivered { note, time } = disposition else {
-            panic!("not delivered: {disposition:?}");
-        };
-        assert_eq!(time, NOW);
-        let noted = Progress::decode_bytes(&note)
-            .expect("decodes")
-            .receipt
-            .expect("a receipt");
-        assert_eq!(noted.entry_id, "entry_1");
-    }
-
-    #[test]
-    fn an_answer_against_the_event_ends_it_at_once() {
-        check_given_up(
-            &attempt(Some(400), Verdict::Invalid),
-            0,
-            reason::UPSTREAM_REJECTED,
-        );
-    }
-
-    #[test]
-    fn a_rejected_key_costs_no_event_and_no_time() {
-        let rejected = attempt(Some(401), Verdict::KeyRejected);
-        let (disposition, progress) = fresh(&rejected, 1_000_000);
-        assert!(
-            matches!(disposition, Disposition::Wait { until: NOW, .. }),
-            "{disposition:?}"
-        );
-        assert_eq!(
-            (&*progress.reason, progress.backoff_step),
-            (reason::KEY_REJECTED, 0)
-        );
-    }
-
-    #[test]
-    fn what_is_refused_on_the_way_waits_until_max_age() {
-        let refused = attempt(Some(403), Verdict::Refused);
-        check_waits(&refused, 99, reason::UPSTREAM_REFUSED);
-        check_given_up(&refused, 100, reason::MAX_AGE);
-    }
-
-    #[test]
-    fn an_unknown_fate_is_final_only_where_so_configured() {
-        let ambiguous = attempt(Some(502), Verdict::Unavailable { retry_after: None });
-        assert_eq!(ambiguous.fate, Fate::Ambiguous);
-        check_waits(&ambiguous, 0, reason::UPSTREAM_UNAVAILABLE);
-        let policy = Policy {
-            ambiguity: Ambiguity::DeadLetter,
-            ..policy()
-        };
-        let decided = |attempt: &Attempt| {
-            let mut random = SmallRng::seed_from_u64(7);
-            decide(attempt, facts(0), &mut Progress::default(), &policy, &mut random).disposition
-        };
-        assert!(
-            matches!(decided(&ambiguous), Disposition::DeadLetter { reason, .. } if &*reason == reason::AMBIGUOUS)
-        );
-        let not_sent = attempt(None, Verdict::Unavailable { retry_after: None });
-        assert!(
-            matches!(decided(&not_sent), Disposition::Wait { .. }),
-            "nothing was sent"
-        );
-        assert!(interrupted(facts(0), &mut Progress::default(), &policy).is_some());
-    }
-
-    /// What an answer means for those behind the same identifier.
-    #[track_caller]
-    fn check_gate(ordered: bool, attempt: &Attempt, parked: bool, expected: Gate) {
-        let policy = Policy { ordered, ..policy() };
-        let mut progress = Progress {
-            parked_age_ms: parked.then_some(0),
-            ..Progress::default()
-        };
-        let mut random = SmallRng::seed_from_u64(7);
-        let decision = decide(attempt, facts(0), &mut progress, &policy, &mut random);
-        assert_eq!(
-            decision.gate, expected,
-            "ordered {ordered}, parked {parked}: {attempt:?}"
-        );
-    }
-
-    #[test]
-    fn only_an_unknown_user_makes_others_wait_and_a_success_lets_all_of_them_go() {
-        let unavailable = attempt(Some(503), Verdict::Unavailable { retry_after: None });
-        check_gate(
-            false,
-            &attempt(Some(200), Verdict::Delivered(Receipt::default())),
-            true,
-            Gate::Open,
-        );
-        check_gate(
-            false,
-            &attempt(Some(404), Verdict::EntryNotFound),
-            false,
-            Gate::Lead,
-        );
-        check_gate(false, &attempt(Some(400), Verdict::Invalid), true, Gate::Pass);
-        check_gate(false, &unavailable, true, Gate::Pass);
-        check_gate(false, &attempt(Some(401), Verdict::KeyRejected), true, Gate::Lead);
-        check_gate(
-            false,
-            &attempt(Some(401), Verdict::KeyRejected),
-            false,
-            Gate::Pass,
-        );
-    }
-
-    #[test]
-    fn in_an_ordered_lane_whatever_waits_makes_others_wait_and_whatever_ends_lets_the_next_pass() {
-        let unavailable = attempt(Some(503), Verdict::Unavailable { retry_after: None });
-        check_gate(
-            true,
-            &attempt(Some(200), Verdict::Delivered(Receipt::default())),
-            false,
-            Gate::Pass,
-        );
-        check_gate(true, &attempt(Some(400), Verdict::Invalid), false, Gate::Pass);
-        check_gate(true, &unavailable, false, Gate::Lead);
-        check_gate(true, &attempt(Some(401), Verdict::KeyRejected), false, Gate::Lead);
-        check_gate(
-            true,
-            &attempt(Some(404), Verdict::EntryNotFound),
-            false,
-            Gate::Lead,
-        );
-    }
-
-    #[test]
-    fn one_that_waits_behind_a_parked_event_is_parked_itself() {
-        let mut progress = Progress::default();
-        let decision = follow(None, facts(7), &mut progress, &policy());
-        assert_eq!(decision.gate, Gate::Follow { head: None });
-        assert_eq!(progress.parked_age_ms, Some(7_000));
-        assert_eq!(progress.reason, reason::ENTRY_NOT_FOUND);
-        let mut progress = Progress::default();
-        let head = Some(Sequence(3));
-        assert_eq!(
-            follow(head, facts(7), &mut progress, &policy()).gate,
-            Gate::Follow { head }
-        );
-        assert_eq!(
-            (progress.parked_age_ms, &*progress.reason),
-            (None, reason::EARLIER_EVENT)
-        );
-    }
-
-    #[test]
-    fn what_may_pass_is_retried_until_max_age() {
-        let unavailable = |status| attempt(status, Verdict::Unavailable { retry_after: None });
-        check_waits(&unavailable(Some(503)), 99, reason::UPSTREAM_UNAVAILABLE);
-        check_waits(&unavailable(None), 99, reason::UPSTREAM_UNAVAILABLE);
-        check_waits(&unavailable(Some(429)), 99, reason::UPSTREAM_THROTTLED);
-        check_given_up(&unavailable(Some(503)), 100, reason::MAX_AGE);
-    }
-
-    #[test]
-    fn an_unknown_user_is_tried_by_the_schedule_counted_from_parking() {
-        let unknown = attempt(Some(404), Verdict::EntryNotFound);
-        let (mut progress, mut random) = (Progress::default(), SmallRng::seed_from_u64(7));
-        let mut waits = Vec::new();
-        // Parked at the age of 5 s; the first try comes 2 s late.
-        for age_s in [5, 17, 65] {
-            waits.push(
-                match decide(&unknown, facts(age_s), &mut progress, &policy(), &mut random).disposition {
-                    Disposition::Wait { until, .. } => Some(until.0 - NOW.0),
-                    Disposition::DeadLetter { reason, .. } => {
-                        assert_eq!(&*reason, reason::ENTRY_NOT_FOUND);
-                        None
-                    }
-                    other => panic!("{other:?}"),
-                },
-            );
-        }
-        assert_eq!(waits, [Some(10_000), Some(48_000), None]);
-    }
-
-    #[test]
-    fn who_waited_behind_an_unknown_user_was_parked_as_long() {
-        let unknown = attempt(Some(404), Verdict::EntryNotFound);
-        let after_following = |succeeds_unknown| {
-            let mut progress = Progress::default();
-            follow(Some(Sequence(1)), facts(5), &mut progress, &policy());
-            let facts = Facts {
-                succeeds_unknown,
-                ..facts(65)
-            };
-            let mut random = SmallRng::seed_from_u64(7);
-            decide(&unknown, facts, &mut progress, &policy(), &mut random).disposition
-        };
-        assert!(
-            matches!(after_following(true), Disposition::DeadLetter { .. }),
-            "60 s behind it"
-        );
-        assert!(
-            matches!(after_following(false), Disposition::Wait { .. }),
-            "it begins now"
-        );
-    }
-
-    #[test]
-    fn no_wait_goes_beyond_the_callers_limit() {
-        let limit = UnixMillis(NOW.0 + 3_000);
-        let facts = Facts {
-            deliver_before: Some(limit),
-            ..facts(0)
-        };
-        let mut random = SmallRng::seed_from_u64(7);
-        let unknown = attempt(Some(404), Verdict::EntryNotFound);
-        let disposition =
-            decide(&unknown, facts, &mut Progress::default(), &policy(), &mut random).disposition;
-        assert!(
-            matches!(disposition, Disposition::Wait { until, .. } if until == limit),
-            "{disposition:?}"
-        );
-    }
-
-    #[test]
-    fn upstreams_wish_to_wait_is_kept() {
-        let asked = Verdict::Unavailable {
-            retry_after: Some(Duration::from_secs(90)),
-        };
-        let Disposition::Wait { until, .. } = fresh(&attempt(Some(429), asked), 0).0 else {
-            panic!("does not wait");
-        };
-        assert!(until.0 - NOW.0 >= 90_000);
-    }
-}
+mod tests;

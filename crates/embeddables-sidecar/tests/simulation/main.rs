@@ -7,7 +7,9 @@
 //! `SIMULATION_SEEDS` sets how many seeds are played, `SIMULATION_FIRST_SEED` the first of them. One seed alone, where it fails,
 //! shows its plan and all that happened.
 
+mod caller;
 mod clock;
+mod life;
 mod oracle;
 mod plan;
 mod planted;

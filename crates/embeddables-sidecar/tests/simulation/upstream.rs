@@ -41,6 +41,20 @@ struct State {
     admitted: Vec<VecDeque<Instant>>,
 }
 
+impl State {
+    /// Whether a throttled upstream takes another request in this second; it counts as one of them then.
+    fn admit(&mut self, lane: usize, per_second: u32) -> bool {
+        let now = Instant::now();
+        let admitted = &mut self.admitted[lane];
+        admitted.retain(|time| now - *time < Duration::from_secs(1));
+        let is_admitted = admitted.len() < usize::try_from(per_second).expect("few");
+        if is_admitted {
+            admitted.push_back(now);
+        }
+        is_admitted
+    }
+}
+
 /// What becomes of one request.
 struct Answer {
     after: Duration,
@@ -151,13 +165,10 @@ impl Upstream {
                 per_second,
                 retry_after,
             }) => {
-                let now = Instant::now();
-                let admitted = &mut state.admitted[lane];
-                admitted.retain(|time| now - *time < Duration::from_secs(1));
-                if admitted.len() >= usize::try_from(per_second).expect("few") {
+                let is_admitted = state.admit(lane, per_second);
+                if !is_admitted {
                     return simple(429, again(retry_after));
                 }
-                admitted.push_back(now);
             }
             None => {}
         }

@@ -1,39 +1,25 @@
 //! Plays a plan: lives of the sidecar's lanes, callers, operators, keys, clocks and crashes, one after the other by time.
 
-use std::num::NonZeroUsize;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
-use embeddables_client::{ApiKey, BaseUrl, Endpoint};
-use embeddables_core::{
-    Defaults, Event, EventId, Identifier, IdentifierValue, ProjectId, Properties, Rules, Timestamp,
-    ValidEvent,
-};
 use embeddables_queue::memory::{MemoryConfig, MemoryQueue};
-use embeddables_queue::{Append, Durability, LaneName, Ledger as _, Queue as _, Store, UnixMillis};
+use embeddables_queue::{Ledger as _, Store};
 use embeddables_sidecar::clock::Clock;
 use embeddables_sidecar::dispatch::board::Board;
-use embeddables_sidecar::dispatch::schedule::Schedule;
-use embeddables_sidecar::dispatch::{
-    GateSettings, Lane, LaneParts, LaneSettings, ProbeIntervals, Pulse, Stop, latest_steady,
-};
-use embeddables_sidecar::enqueue::Enqueuer;
-use embeddables_sidecar::settle::rules::{Ambiguity, Policy};
-use embeddables_sidecar::validate::Checked;
-use prometheus_client::metrics::counter::Counter;
-use tokio::sync::{Notify, watch};
+use embeddables_sidecar::dispatch::{Lane, LaneParts, Stop, latest_steady};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+use crate::caller::{Caller, Door};
 use crate::clock::{LifeClock, Running, Wall};
+use crate::life::{Life, endpoint, lane_name, project, settings};
 use crate::oracle::Oracle;
-use crate::plan::{END, ENTRY_SCHEDULE, EventPlan, Plan};
+use crate::plan::{END, Plan};
 use crate::planted::Planted;
 use crate::store::SimStore;
-use crate::upstream::{KEYS, Upstream};
-
-/// Shortest time between probes.
-pub(crate) const PROBE_MIN: Duration = Duration::from_secs(5);
+use crate::upstream::Upstream;
 
 /// Time between two looks at the store.
 const LOOK: Duration = Duration::from_secs(60);
@@ -95,22 +81,6 @@ struct World {
     outcomes: Vec<(u64, String)>,
 }
 
-/// Where callers find the present life of the sidecar.
-#[derive(Default)]
-struct Door {
-    open: Mutex<Option<(Arc<SimStore>, Arc<LifeClock>)>>,
-    closed: Notify,
-}
-
-/// One life of the sidecar.
-struct Life {
-    store: Arc<SimStore>,
-    lanes: JoinSet<usize>,
-    stop: watch::Sender<Stop>,
-    board: Board,
-    endpoints: Vec<watch::Sender<Arc<Endpoint>>>,
-}
-
 impl World {
     fn new(seed: u64, planted: Option<Planted>) -> Self {
         let plan = Arc::new(Plan::draw(seed));
@@ -160,7 +130,7 @@ impl World {
             }
         }
         callers.abort_all();
-        end(life).await;
+        life.end().await;
     }
 
     /// Everything but what callers do, by time.
@@ -247,10 +217,9 @@ impl World {
         let until = Instant::now() + down;
         self.oracle.crashed(until);
         life.store.inner().kill();
-        self.door.open.lock().expect("the door").take();
-        self.door.closed.notify_waiters();
+        self.door.close();
         let store = Arc::clone(&life.store);
-        end(life).await;
+        life.end().await;
         tokio::time::sleep_until(until).await;
         let life = self.start(lives, Some(&store));
         self.oracle.check_store(life.store.inner(), false).await;
@@ -292,174 +261,13 @@ impl World {
                 post: posts.remove(&project(lane)).expect("its post"),
                 seed: seed ^ lane as u64,
             };
-            let lane = Lane::new(self.settings(lane, &*clock), parts);
+            let lane = Lane::new(
+                settings(lane, &self.plan.lanes[lane], self.planted, &*clock),
+                parts,
+            );
             life.lanes.spawn(lane.run(stopped.clone()));
         }
-        *self.door.open.lock().expect("the door") = Some((store, clock));
+        self.door.open(store, clock);
         life
     }
-
-    fn settings(&self, lane: usize, clock: &dyn Clock) -> LaneSettings {
-        let plan = &self.plan.lanes[lane];
-        let rate = plan.rate_per_second.map(|rate| format!("{rate}/s"));
-        LaneSettings {
-            name: lane_name(lane),
-            gates: GateSettings {
-                max_in_flight: NonZeroUsize::new(plan.max_in_flight).expect("not zero"),
-                rate: rate.map(|rate| rate.parse().expect("a rate")),
-                probes: ProbeIntervals {
-                    min: PROBE_MIN,
-                    max: Duration::from_secs(60),
-                },
-                ambiguous_is_final: plan.ambiguous_is_final,
-                half_open_attempts: if self.planted == Some(Planted::HalfOpenLetsTwoThrough) {
-                    2
-                } else {
-                    1
-                },
-            },
-            policy: Arc::new(Policy {
-                schedule: Schedule {
-                    retry_min: Duration::from_millis(500),
-                    retry_max: Duration::from_secs(60),
-                    max_age: plan.max_age,
-                    entry_schedule: ENTRY_SCHEDULE.to_vec(),
-                },
-                ambiguity: if plan.ambiguous_is_final {
-                    Ambiguity::DeadLetter
-                } else {
-                    Ambiguity::Retry
-                },
-                ordered: plan.ordered,
-            }),
-            max_batch: NonZeroUsize::new(8).expect("not zero"),
-            linger: Duration::ZERO,
-            live_percent: 20,
-            pulse: Pulse::new(clock.steady()),
-            lost: Counter::default(),
-        }
-    }
-}
-
-async fn end(mut life: Life) {
-    life.stop.send_replace(Stop::Abandon);
-    while let Some(ended) = life.lanes.join_next().await {
-        ended.expect("a lane does not panic");
-    }
-}
-
-/// Somebody who publishes one event, as often as it takes.
-struct Caller {
-    lane: usize,
-    event: EventPlan,
-    begin: Instant,
-    door: Arc<Door>,
-    oracle: Arc<Oracle>,
-}
-
-impl Caller {
-    async fn call(self) {
-        tokio::time::sleep_until(self.begin + self.event.at).await;
-        self.publish().await;
-        if let Some(after) = self.event.repeat_after {
-            tokio::time::sleep(after).await;
-            self.publish().await;
-        }
-    }
-
-    /// Tries until the event is acknowledged.
-    async fn publish(&self) {
-        loop {
-            let open = self.door.open.lock().expect("the door").clone();
-            if let Some((store, clock)) = open {
-                let closed = self.door.closed.notified();
-                tokio::select! {
-                    biased;
-                    () = closed => {}
-                    acknowledged = self.try_once(&store, &*clock) => if acknowledged {
-                        return;
-                    }
-                }
-            }
-            tokio::time::sleep(Duration::from_millis(200)).await;
-        }
-    }
-
-    async fn try_once(&self, store: &Arc<SimStore>, clock: &dyn Clock) -> bool {
-        let wall = clock.wall();
-        let within = self.event.deliver_within.map(crate::clock::millis);
-        let deadline = within.map(|within| UnixMillis(wall.0 + within));
-        let enqueuer = Enqueuer::new(Arc::clone(store) as Arc<dyn Store>);
-        let record = enqueuer.record(checked(self.lane, &self.event), wall, deadline);
-        let id = &self.event.id;
-        self.oracle.offered(self.lane, id, record.order_key, deadline);
-        let append = Append {
-            records: vec![record],
-            durability: Durability::Memory,
-            atomic: false,
-        };
-        match store.append(append).await {
-            Ok(results) => match results.first() {
-                Some(Ok(appended)) => {
-                    self.oracle
-                        .acknowledged(self.lane, id, appended.sequence, appended.duplicate);
-                    true
-                }
-                refused => {
-                    self.oracle.fail(format!("{id} was refused: {refused:?}"));
-                    true
-                }
-            },
-            Err(_) => false,
-        }
-    }
-}
-
-fn checked(lane: usize, plan: &EventPlan) -> Checked {
-    let event = Event {
-        embeddable_id: "flow_1".to_owned(),
-        name: "visit".to_owned(),
-        identifier: Some(Identifier {
-            key: "email".to_owned(),
-            value: Some(IdentifierValue::String(format!("user-{}", plan.user))),
-        }),
-        properties: Properties::Json(properties(&plan.id)),
-        ..Event::default()
-    };
-    let project = project(lane);
-    let defaults = Defaults {
-        project_id: Some(&project),
-        event_id: EventId::parse(&plan.id).expect("an id"),
-        now: Timestamp::from_unix(0, 0).expect("a time"),
-    };
-    let valid: ValidEvent = event
-        .validate(&defaults, &Rules::default())
-        .expect("a valid event");
-    Checked {
-        canonical: embeddables_core::canonical(&event),
-        event: valid,
-    }
-}
-
-/// Properties that tell one event from another.
-pub(crate) fn properties(id: &str) -> String {
-    let id = id.split('~').next().unwrap_or(id);
-    format!("{{ \"of\": \"{id}\" }}")
-}
-
-fn project(lane: usize) -> ProjectId {
-    ProjectId::parse(&format!("pr_{lane}")).expect("a project")
-}
-
-fn lane_name(lane: usize) -> LaneName {
-    LaneName::new(format!("pr_{lane}"))
-}
-
-fn endpoint(lane: usize, key: usize) -> Arc<Endpoint> {
-    let url = BaseUrl::parse("http://127.0.0.1:1").expect("a URL");
-    Arc::new(Endpoint::new(
-        url,
-        project(lane),
-        ApiKey::parse(KEYS[key]).expect("a key"),
-    ))
 }

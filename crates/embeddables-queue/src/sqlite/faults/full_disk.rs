@@ -4,6 +4,7 @@ use std::path::Path;
 use std::process::Command;
 
 use super::{check_balance, claim, open_store, settlement};
+use crate::sqlite::SqliteQueue;
 use crate::{Append, AppendError, Durability, NewRecord, Queue as _};
 
 /// A mounted file system of 4 MiB; `None` without the right to mount.
@@ -43,7 +44,7 @@ fn record(number: usize) -> NewRecord {
     }
 }
 
-async fn append_one(queue: &crate::sqlite::SqliteQueue, number: usize) -> Result<(), AppendError> {
+async fn append_one(queue: &SqliteQueue, number: usize) -> Result<(), AppendError> {
     let call = Append {
         records: vec![record(number)],
         durability: Durability::Memory,
@@ -53,6 +54,39 @@ async fn append_one(queue: &crate::sqlite::SqliteQueue, number: usize) -> Result
         .append(call)
         .await
         .map(|results| assert!(results[0].is_ok()))
+}
+
+/// Appends until the disk is full; how many fitted.
+async fn fill(queue: &SqliteQueue, next: &mut usize) -> usize {
+    let begin = *next;
+    let refused = loop {
+        match append_one(queue, *next).await {
+            Ok(()) => *next += 1,
+            Err(error) => break error,
+        }
+    };
+    assert!(matches!(refused, AppendError::DiskFull), "{refused:?}");
+    *next - begin
+}
+
+/// Delivers everything that is ready; how many that were.
+async fn deliver_all(queue: &SqliteQueue) -> usize {
+    let mut delivered = 0;
+    loop {
+        let claimed = claim(queue, 32, 1).await;
+        delivered += claimed.leases.len();
+        for lease in &claimed.leases {
+            assert_eq!(lease.payload.len(), 1_000);
+        }
+        let settlements = claimed
+            .leases
+            .iter()
+            .map(|lease| settlement(lease, super::delivered()));
+        queue.settle(settlements.collect()).await.unwrap();
+        if !claimed.more {
+            return delivered;
+        }
+    }
 }
 
 #[tokio::test]
@@ -66,44 +100,17 @@ async fn on_a_full_disk_deliveries_go_on_and_make_room() {
     );
     let mut next = 0;
     for round in 0..3 {
-        let accepted_before = next;
-        let refused = loop {
-            match append_one(&queue, next).await {
-                Ok(()) => next += 1,
-                Err(error) => break error,
-            }
-        };
-        assert!(matches!(refused, AppendError::DiskFull), "{refused:?}");
-        assert!(
-            next - accepted_before > 500,
-            "round {round}: only {} fitted",
-            next - accepted_before
-        );
+        let accepted = fill(&queue, &mut next).await;
+        assert!(accepted > 500, "round {round}: only {accepted} fitted");
         let state = crate::LaneState {
             ageing: round % 2 == 1,
             note: "held".into(),
         };
         queue.write_lane_state(&super::lane(), state).await.unwrap();
         check_balance(&queue);
-        let mut delivered = 0;
-        loop {
-            let claimed = claim(&queue, 32, 1).await;
-            delivered += claimed.leases.len();
-            for lease in &claimed.leases {
-                assert_eq!(lease.payload.len(), 1_000);
-            }
-            let settlements = claimed
-                .leases
-                .iter()
-                .map(|lease| settlement(lease, super::delivered()));
-            queue.settle(settlements.collect()).await.unwrap();
-            if !claimed.more {
-                break;
-            }
-        }
+        let delivered = deliver_all(&queue).await;
         assert_eq!(
-            delivered,
-            next - accepted_before,
+            delivered, accepted,
             "round {round}: everything accepted is delivered"
         );
         check_balance(&queue);
@@ -112,17 +119,7 @@ async fn on_a_full_disk_deliveries_go_on_and_make_room() {
             queue.ping().await.unwrap();
         }
         next += 1;
-        let claimed = claim(&queue, 32, 1).await;
-        queue
-            .settle(
-                claimed
-                    .leases
-                    .iter()
-                    .map(|lease| settlement(lease, super::delivered()))
-                    .collect(),
-            )
-            .await
-            .unwrap();
+        deliver_all(&queue).await;
     }
     queue.close().await;
     drop(queue);

@@ -8,6 +8,9 @@
 //! 6. [`concurrency`]: as many at once as upstream serves well.
 //! 7. [`budget`]: repeats of failed attempts.
 //!
+//! Here: how they let events through, and who may close and open them. Beside them: what an answer does to them ([`answers`]),
+//! and what they show of themselves ([`view`]).
+//!
 //! # Invariants
 //! 1. Gates delay and never fail an event; a waiting event holds none of them.
 //! 2. An answer moves hold and key only where it was asked with the present key ([`Ticket::key`]).
@@ -22,11 +25,12 @@ mod pace;
 mod pause;
 mod rate;
 
+mod answers;
+mod view;
+
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
-use embeddables_core::{Attempt, Fate, Verdict};
-use embeddables_queue::{OrderKey, UnixMillis};
 use rand::Rng;
 use tokio::time::Instant;
 
@@ -37,11 +41,12 @@ use self::hold::Hold;
 use self::pace::Pace;
 use self::pause::Pause;
 use self::rate::Rate;
-use super::board::{Condition, HoldReason};
 use crate::config;
 
+pub(super) use self::answers::{Change, Ticket};
 pub(super) use self::hold::Held;
 pub use self::hold::ProbeIntervals;
+pub(super) use self::view::held;
 
 /// Part of the concurrency limit that is claimed ahead: a quarter.
 const AHEAD: usize = 4;
@@ -85,30 +90,6 @@ pub(super) struct ClaimRoom {
     pub(super) max: NonZeroUsize,
     /// So many of them that were tried before.
     pub(super) max_repeats: usize,
-}
-
-/// What an attempt was begun with; goes back with its end.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Ticket {
-    begun: Instant,
-    key: u64,
-    repeat: bool,
-    probe: bool,
-}
-
-/// What an answer changed; the lane logs and keeps it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Change {
-    /// The lane is held.
-    Held(HoldReason),
-    /// A hold was lifted.
-    Lifted,
-    /// The breaker opened.
-    Opened,
-    /// The breaker closed.
-    Closed,
-    /// Upstream asked for time.
-    Paused,
 }
 
 /// All gates of one lane.
@@ -249,81 +230,6 @@ impl Gates {
         }
     }
 
-    /// Notes how an attempt ended.
-    pub(super) fn end(
-        &mut self,
-        ticket: Ticket,
-        attempt: &Attempt,
-        key: OrderKey,
-        now: Instant,
-        random: &mut impl Rng,
-    ) -> Vec<Change> {
-        let mut changes = Vec::new();
-        if let Verdict::Unavailable { retry_after } = attempt.verdict {
-            self.failed(ticket, attempt, now, random, &mut changes);
-            if let Some(time) = retry_after {
-                self.pause.asked_for(time, now, random);
-                changes.push(Change::Paused);
-            }
-        } else {
-            self.pace.served(now);
-            self.concurrency.served(ticket.begun, now);
-            if ticket.repeat {
-                self.budget.refund();
-            }
-            if self.breaker.served(ticket.begun, now) {
-                self.resume(now, random);
-                changes.push(Change::Closed);
-            }
-        }
-        if ticket.key == self.key {
-            changes.extend(self.judge(ticket, &attempt.verdict, key, now, random));
-        } else if ticket.probe {
-            // Asked with a key that is not in force any more: it says nothing of the present one.
-            self.hold.probe_missed(now, random);
-        }
-        changes
-    }
-
-    fn failed(
-        &mut self,
-        ticket: Ticket,
-        attempt: &Attempt,
-        now: Instant,
-        random: &mut impl Rng,
-        changes: &mut Vec<Change>,
-    ) {
-        // While the pace is being found, one 429 after the other says the same.
-        if attempt.http_status != Some(429) || self.pace.throttled(now) {
-            self.concurrency.congested(ticket.begun, now);
-        }
-        let at_once = self.settings.ambiguous_is_final && attempt.fate == Fate::Ambiguous;
-        let opened = self.breaker.failed(ticket.begun, at_once, now, random);
-        if opened {
-            changes.push(Change::Opened);
-        }
-    }
-
-    /// What an answer asked with the present key says of the lane.
-    fn judge(
-        &mut self,
-        ticket: Ticket,
-        verdict: &Verdict,
-        key: OrderKey,
-        now: Instant,
-        random: &mut impl Rng,
-    ) -> Option<Change> {
-        let reason = self.hold.answered(verdict, key);
-        if self.hold.held().is_none() {
-            return reason.map(Change::Held);
-        }
-        if ticket.probe && self.hold.probe_ended(verdict, now, random) {
-            self.resume(now, random);
-            return Some(Change::Lifted);
-        }
-        None
-    }
-
     /// Holds the lane.
     pub(super) fn hold(&mut self, held: Held, now: Instant, random: &mut impl Rng) {
         self.hold.begin(held, now, random);
@@ -366,81 +272,6 @@ impl Gates {
         if breaker_open {
             self.breaker.half_open(now);
         }
-    }
-
-    /// Time that the lane was held in all, in this life.
-    pub(super) fn held_time(&self, now: Instant) -> Duration {
-        self.hold.held_time(now)
-    }
-
-    /// The hold in force.
-    pub(super) fn held(&self) -> Option<&Held> {
-        self.hold.held()
-    }
-
-    /// Time that upstream asked for and that is left.
-    pub(super) fn pause_left(&self, now: Instant) -> Duration {
-        self.pause.left(now)
-    }
-
-    /// Whether the breaker is not closed.
-    pub(super) fn is_broken(&self) -> bool {
-        !self.breaker.is_closed()
-    }
-
-    /// Attempts that may be under way at once.
-    pub(super) fn concurrency_limit(&self) -> usize {
-        self.concurrency.limit()
-    }
-
-    /// What the lane does, and when it goes on where that is known.
-    pub(super) fn condition(&mut self, now: Instant) -> (Condition, Option<Instant>) {
-        if self.hold.held().is_some() {
-            let next = match self.hold.passage(now) {
-                hold::Passage::None(next) => next,
-                hold::Passage::Probe | hold::Passage::All => None,
-            };
-            let condition = if self.hold.is_probing() {
-                Condition::Probing
-            } else {
-                Condition::Held
-            };
-            return (condition, next);
-        }
-        if self.pause.is_asked(now) {
-            return (Condition::Paused, Some(now + self.pause.left(now)));
-        }
-        match self.breaker.passage(now) {
-            breaker::Passage::All => (Condition::Open, None),
-            breaker::Passage::NoneUntil(until) => (Condition::BreakerOpen, Some(until)),
-            breaker::Passage::Some(_) | breaker::Passage::None => (Condition::BreakerHalfOpen, None),
-        }
-    }
-}
-
-/// A hold that begins now.
-pub(super) fn held(reason: HoldReason, note: &str, since: UnixMillis) -> Held {
-    let message = match reason {
-        HoldReason::KeyRejected => {
-            "upstream does not accept the project's key (401): put a valid one into its key file; events are kept".to_owned()
-        }
-        HoldReason::Config => {
-            "upstream, or something on the way, refuses the project or the route: check project id, base URL, proxy and the \
-             key's rights; events are kept"
-                .to_owned()
-        }
-        HoldReason::MassRejection => {
-            "upstream rejects every event and has never taken one with this configuration: check project and callers; the \
-             rejected events are among the dead letters"
-                .to_owned()
-        }
-        HoldReason::Operator if note.is_empty() => "held by an operator".to_owned(),
-        HoldReason::Operator => format!("held by an operator: {note}"),
-    };
-    Held {
-        reason,
-        message,
-        since,
     }
 }
 

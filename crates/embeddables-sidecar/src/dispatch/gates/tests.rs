@@ -1,9 +1,12 @@
 //! The gates together: their order, and every way back to sending.
 
-use super::*;
-use embeddables_core::Receipt;
+use embeddables_core::{Attempt, Fate, Receipt, Verdict};
+use embeddables_queue::{OrderKey, UnixMillis};
 use rand::SeedableRng as _;
 use rand::rngs::SmallRng;
+
+use super::*;
+use crate::dispatch::board::{Condition, HoldReason};
 
 const KEY: OrderKey = [1; 16];
 const TRIP: Duration = Duration::from_millis(10);

@@ -7,7 +7,8 @@ use embeddables_core::{Fate, ValidEvent};
 use tokio::time::Instant;
 
 use super::{Answered, InFlight, Inner, Oracle, Request};
-use crate::world::{PROBE_MIN, properties};
+use crate::caller::properties;
+use crate::life::PROBE_MIN;
 
 /// Failures in a row after which one at a time finds out.
 const BREAKS: u32 = 5;
