@@ -21,7 +21,7 @@ use embeddables_sidecar::dispatch::board::{Board, HoldReason};
 use tokio::time::Instant;
 
 use crate::clock::Wall;
-use crate::plan::{EventPlan, LanePlan, Plan};
+use crate::plan::{EventPlan, LanePlan, Plan, Refusal};
 
 /// What was answered to a request.
 #[derive(Clone, Copy, Debug)]
@@ -69,11 +69,17 @@ struct EventTruth {
     order_key: OrderKey,
     /// When it was first acknowledged.
     acknowledged: Option<Instant>,
+    /// When it was first leased.
+    claimed: Option<Instant>,
     /// When its record was made, by the wall clock.
     deadline: Option<UnixMillis>,
     requests: Vec<Request>,
     /// Its end is committed.
     ended: bool,
+    /// How often that was so.
+    ends: usize,
+    /// When it was last replayed, and how many requests it had had by then.
+    replayed: Option<(Instant, usize)>,
     /// Somebody gave it up before it was sent.
     reason: Option<String>,
 }
@@ -273,7 +279,9 @@ impl Oracle {
         let mut inner = self.inner();
         let event = inner.lanes[lane].events.entry(id.to_owned()).or_default();
         event.order_key = order_key;
-        event.deadline = event.deadline.or(deadline);
+        if event.replayed.is_none() {
+            event.deadline = deadline;
+        }
     }
 
     /// An event was acknowledged.
@@ -303,7 +311,29 @@ impl Oracle {
             let event = inner.lanes[lane].events.entry(lease.id.to_string()).or_default();
             event.sequence = Some(lease.sequence);
             event.order_key = lease.order_key;
+            event.claimed.get_or_insert_with(Instant::now);
         }
+    }
+
+    /// An operator has replayed an event: it begins again as the newest of its lane.
+    pub(crate) fn replayed(&self, lane: usize, id: &str, sequence: Sequence, taken: usize) {
+        let mut inner = self.inner();
+        let event = inner.lanes[lane].events.entry(id.to_owned()).or_default();
+        let was_ended = std::mem::take(&mut event.ended);
+        event.sequence = Some(sequence);
+        event.deadline = None;
+        event.reason = None;
+        event.replayed = Some((Instant::now(), event.requests.len()));
+        inner.by_sequence.insert(sequence, (lane, id.to_owned()));
+        if taken != 1 || !was_ended {
+            self.fail_in(&mut inner, format!("{id} was replayed, and was no dead letter"));
+        }
+        self.note(&mut inner, format!("{id} replayed"));
+    }
+
+    /// With which probability the store refuses a call of a kind now.
+    pub(crate) fn store_refuses(&self, is_kind: impl Fn(&Refusal) -> bool) -> Option<f64> {
+        self.plan.refuses(self.begin.elapsed(), is_kind)
     }
 
     /// The sidecar has crashed: what was under way is cut. It is back at `until`.
@@ -332,7 +362,7 @@ impl Oracle {
             lane.operator = Some((now, now + Duration::from_hours(1)));
         } else {
             if let Some((_, until)) = &mut lane.operator {
-                *until = now;
+                *until = now.min(*until);
             }
             lane.paused = None;
             lane.failures = 0;

@@ -10,7 +10,10 @@ use embeddables_core::{
     ValidEvent,
 };
 use embeddables_queue::memory::{MemoryConfig, MemoryQueue};
-use embeddables_queue::{Append, Durability, LaneName, Ledger as _, Queue as _, Store, UnixMillis};
+use embeddables_queue::{
+    Append, DeadLetters as _, Durability, LaneName, Ledger as _, Queue as _, Sequence, Store, TakeAs,
+    UnixMillis,
+};
 use embeddables_sidecar::clock::Clock;
 use embeddables_sidecar::dispatch::board::Board;
 use embeddables_sidecar::dispatch::schedule::Schedule;
@@ -18,6 +21,7 @@ use embeddables_sidecar::dispatch::{
     GateSettings, Lane, LaneParts, LaneSettings, ProbeIntervals, Pulse, Stop, latest_steady,
 };
 use embeddables_sidecar::enqueue::Enqueuer;
+use embeddables_sidecar::settle::progress::Progress;
 use embeddables_sidecar::settle::rules::{Ambiguity, Policy};
 use embeddables_sidecar::validate::Checked;
 use prometheus_client::metrics::counter::Counter;
@@ -46,6 +50,7 @@ enum Action {
     KeyUpstream(usize),
     KeyFile(usize),
     Operator { lane: usize, holds: bool },
+    Replay(usize),
     Look,
     End,
 }
@@ -182,6 +187,9 @@ impl World {
                 actions.push((from, Action::Operator { lane, holds: true }));
                 actions.push((until, Action::Operator { lane, holds: false }));
             }
+            let resume = Action::Operator { lane, holds: false };
+            actions.extend(plan.resumes.iter().map(|at| (*at, resume)));
+            actions.extend(plan.replays.iter().map(|at| (*at, Action::Replay(lane))));
         }
         let looks = (1..).map(|count| LOOK * count).take_while(|at| *at < END);
         actions.extend(looks.map(|at| (at, Action::Look)));
@@ -201,6 +209,7 @@ impl World {
                 }
             }
             Action::Operator { lane, holds } => self.operate(life, lane, holds).await,
+            Action::Replay(lane) => self.replay(life, lane).await,
             Action::Look => self.look(life, false).await,
             Action::End => {
                 self.look(life, true).await;
@@ -220,10 +229,34 @@ impl World {
                 life.board.resume(&project).await
             }
         };
-        match tokio::time::timeout(Duration::from_secs(10), done).await {
+        // A store that refuses writes keeps an answer back for its time, and for the longest pause after it.
+        match tokio::time::timeout(Duration::from_secs(120), done).await {
             Ok(Ok(_)) if holds => self.oracle.operated(lane, true),
             Ok(Ok(_)) => {}
             other => self.oracle.fail(format!("the lane did not obey: {other:?}")),
+        }
+    }
+
+    /// Takes all dead letters of a lane back into the queue, as the admin service does.
+    async fn replay(&self, life: &Life, lane: usize) {
+        let (store, name) = (life.store.inner(), lane_name(lane));
+        let letters = store.list(Some(&name), Sequence(0), usize::MAX).await;
+        for letter in letters.expect("open") {
+            let noted = Progress::decode_bytes(&letter.progress).expect("progress of ours");
+            let progress = Progress {
+                attempt_count: noted.attempt_count,
+                attempts: noted.attempts,
+                possible_duplicate: noted.possible_duplicate,
+                replay_count: noted.replay_count + 1,
+                ..Progress::default()
+            };
+            let take_as = TakeAs::Replay {
+                progress: progress.encode_bytes(),
+            };
+            let taken = store.take(&[letter.sequence], take_as).await.expect("open");
+            let entry = store.find(&name, &letter.id).await.expect("open");
+            let entry = entry.expect("a replayed event is known");
+            self.oracle.replayed(lane, &letter.id, entry.sequence, taken);
         }
     }
 
@@ -360,23 +393,27 @@ struct Caller {
 impl Caller {
     async fn call(self) {
         tokio::time::sleep_until(self.begin + self.event.at).await;
-        self.publish().await;
+        let mut deadline = None;
+        self.publish(&mut deadline).await;
         if let Some(after) = self.event.repeat_after {
             tokio::time::sleep(after).await;
-            self.publish().await;
+            self.publish(&mut deadline).await;
         }
     }
 
-    /// Tries until the event is acknowledged.
-    async fn publish(&self) {
+    /// Tries until the event is acknowledged; says the same each time.
+    async fn publish(&self, deadline: &mut Option<UnixMillis>) {
         loop {
             let open = self.door.open.lock().expect("the door").clone();
             if let Some((store, clock)) = open {
+                let wall = clock.wall();
+                let within = self.event.deliver_within.map(crate::clock::millis);
+                *deadline = deadline.or(within.map(|within| UnixMillis(wall.0 + within)));
                 let closed = self.door.closed.notified();
                 tokio::select! {
                     biased;
                     () = closed => {}
-                    acknowledged = self.try_once(&store, &*clock) => if acknowledged {
+                    acknowledged = self.try_once(&store, wall, *deadline) => if acknowledged {
                         return;
                     }
                 }
@@ -385,10 +422,7 @@ impl Caller {
         }
     }
 
-    async fn try_once(&self, store: &Arc<SimStore>, clock: &dyn Clock) -> bool {
-        let wall = clock.wall();
-        let within = self.event.deliver_within.map(crate::clock::millis);
-        let deadline = within.map(|within| UnixMillis(wall.0 + within));
+    async fn try_once(&self, store: &Arc<SimStore>, wall: UnixMillis, deadline: Option<UnixMillis>) -> bool {
         let enqueuer = Enqueuer::new(Arc::clone(store) as Arc<dyn Store>);
         let record = enqueuer.record(checked(self.lane, &self.event), wall, deadline);
         let id = &self.event.id;

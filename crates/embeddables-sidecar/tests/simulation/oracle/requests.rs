@@ -80,7 +80,9 @@ impl Oracle {
         if truth.deadline.is_some_and(|deadline| deadline <= self.wall_now()) {
             return Some("sent after its deliver_before".to_owned());
         }
-        let unknown_fate = truth.requests.iter().any(|request| {
+        // An operator who replays an event means it to be sent.
+        let before = truth.replayed.map_or(0, |(_, requests)| requests);
+        let unknown_fate = truth.requests.iter().skip(before).any(|request| {
             request
                 .answered
                 .is_none_or(|answered| answered.fate == Fate::Ambiguous)
