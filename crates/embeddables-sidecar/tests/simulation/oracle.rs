@@ -16,7 +16,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use embeddables_core::{Attempt, Fate, ProjectId, Verdict};
-use embeddables_queue::{LaneName, Lease, OrderKey, Sequence, UnixMillis};
+use embeddables_queue::{Append, LaneName, Lease, OrderKey, Sequence, UnixMillis};
 use embeddables_sidecar::dispatch::board::{Board, HoldReason};
 use tokio::time::Instant;
 
@@ -69,8 +69,8 @@ struct EventTruth {
     order_key: OrderKey,
     /// When it was first acknowledged.
     acknowledged: Option<Instant>,
-    /// When it was first leased.
-    claimed: Option<Instant>,
+    /// When it was written, whatever its caller was told.
+    written: Option<Instant>,
     /// When its record was made, by the wall clock.
     deadline: Option<UnixMillis>,
     requests: Vec<Request>,
@@ -298,6 +298,18 @@ impl Oracle {
         self.note(&mut inner, format!("{id} acknowledged {duplicate}"));
     }
 
+    /// Records were written, whatever their caller is told.
+    pub(crate) fn written(&self, append: &Append) {
+        let mut inner = self.inner();
+        for record in &append.records {
+            if let Some(lane) = lane_index(&record.lane) {
+                let events = &mut inner.lanes[lane].events;
+                let event = events.entry(record.id.to_string()).or_default();
+                event.written.get_or_insert_with(Instant::now);
+            }
+        }
+    }
+
     /// Records were leased: what is told of them must be known, also where their acknowledgement is still on its way.
     pub(crate) fn claimed(&self, lane: &LaneName, leases: &[Lease]) {
         let Some(lane) = lane_index(lane) else {
@@ -311,7 +323,6 @@ impl Oracle {
             let event = inner.lanes[lane].events.entry(lease.id.to_string()).or_default();
             event.sequence = Some(lease.sequence);
             event.order_key = lease.order_key;
-            event.claimed.get_or_insert_with(Instant::now);
         }
     }
 

@@ -218,10 +218,12 @@ impl Queue for SimStore {
         if self.refuses(|refusal| refusal.appends) {
             // Nobody knows whether it was written.
             if self.state().random.random_bool(0.5) {
+                self.oracle.written(&append);
                 self.inner.append(append).await?;
             }
             return Err(AppendError::DurabilityUnknown(REFUSED.into()));
         }
+        self.oracle.written(&append);
         let appended = self.inner.append(append).await?;
         self.pass(1_000).await;
         Ok(appended)

@@ -279,7 +279,7 @@ impl EventTruth {
     /// When its present life in the queue began.
     fn begin(&self) -> Option<Instant> {
         // It may have been taken although the caller was told otherwise.
-        let taken = self.acknowledged.into_iter().chain(self.claimed).min();
+        let taken = self.acknowledged.into_iter().chain(self.written).min();
         self.replayed.map(|(at, _)| at).or(taken)
     }
 
