@@ -32,8 +32,8 @@ pub(super) struct Identifiers {
     /// Known upstream: those seen lately, and those seen before them.
     known: HashSet<OrderKey>,
     known_before: HashSet<OrderKey>,
-    /// An event of these was given up because upstream did not know them, and nothing else was heard of them since.
-    unknown: HashSet<OrderKey>,
+    /// Upstream said last that it does not know them; `true`: an event was given up for that.
+    unknown: HashMap<OrderKey, bool>,
 }
 
 /// The event is not to be tried now.
@@ -50,7 +50,7 @@ impl Identifiers {
             outstanding: HashMap::new(),
             known: HashSet::new(),
             known_before: HashSet::new(),
-            unknown: HashSet::new(),
+            unknown: HashMap::new(),
         }
     }
 
@@ -88,6 +88,11 @@ impl Identifiers {
         if !is_known {
             self.known.remove(&key);
             self.known_before.remove(&key);
+            if self.unknown.len() >= REMEMBERED {
+                // Who comes after them waits a little longer.
+                self.unknown.clear();
+            }
+            self.unknown.entry(key).or_default();
             return;
         }
         self.unknown.remove(&key);
@@ -98,16 +103,19 @@ impl Identifiers {
 
     /// Notes that an event was given up because upstream does not know its identifier.
     pub(super) fn give_up(&mut self, key: OrderKey) {
-        if self.unknown.len() >= REMEMBERED {
-            // Who comes after them waits a little longer.
-            self.unknown.clear();
+        if let Some(is_given_up) = self.unknown.get_mut(&key) {
+            *is_given_up = true;
         }
-        self.unknown.insert(key);
     }
 
-    /// Whether the last that was heard of an identifier is that an event was given up because upstream does not know it.
+    /// Whether upstream said last that it does not know an identifier.
+    pub(super) fn is_unknown(&self, key: OrderKey) -> bool {
+        self.unknown.contains_key(&key)
+    }
+
+    /// Whether an event was given up for that.
     pub(super) fn is_given_up(&self, key: OrderKey) -> bool {
-        self.unknown.contains(&key)
+        self.unknown.get(&key).copied().unwrap_or(false)
     }
 
     /// Notes that what became of an event is on disk.

@@ -3,7 +3,7 @@
 //! # Invariants
 //! 1. An event is sent only while every gate is open. What was claimed ahead is given back untouched when one closes.
 //! 2. Every lease ends in one settlement, or is left open on purpose when the process ends.
-//! 3. While settlements cannot be written nothing is claimed.
+//! 3. While settlements cannot be written nothing is claimed and nothing sent.
 //! 4. A lane's state is changed here alone; what others are told of it is on disk.
 
 mod attempts;
@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use embeddables_client::Endpoint;
-use embeddables_queue::{ClaimError, Claimed, LaneName, Sequence, SettleError, Store, UnixMillis};
+use embeddables_queue::{ClaimError, Claimed, LaneName, OrderKey, Sequence, SettleError, Store, UnixMillis};
 use futures_util::future::{BoxFuture, OptionFuture};
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use prometheus_client::metrics::counter::Counter;
@@ -123,6 +123,10 @@ pub struct Lane {
 
     concluded: Vec<Concluded>,
     settling: Option<BoxFuture<'static, Settled>>,
+    /// Whether the last settlements were refused: nothing is claimed and nothing sent until they are on disk.
+    unsettled: bool,
+    /// Ends that are on disk while a claim is under way that may not know of them.
+    let_go_later: Vec<(OrderKey, Sequence)>,
     saving: Option<BoxFuture<'static, Result<(), SettleError>>>,
     health: StoreHealth,
 }
@@ -131,7 +135,7 @@ impl Lane {
     /// Makes a lane that goes on as its former life left it.
     pub fn new(settings: LaneSettings, parts: LaneParts) -> Self {
         let now = Instant::now();
-        let standing = Standing::new(&parts.endpoint.borrow());
+        let standing = Standing::new(Arc::clone(&parts.endpoint.borrow()));
         let mut lane = Self {
             gates: Gates::new(settings.gates, now),
             identifiers: Identifiers::new(settings.policy.ordered),
@@ -153,6 +157,8 @@ impl Lane {
             expire_at: Some(now),
             concluded: Vec::new(),
             settling: None,
+            unsettled: false,
+            let_go_later: Vec::new(),
             saving: None,
             health: StoreHealth::new(now),
             settings,
@@ -212,6 +218,7 @@ impl Lane {
             && self.concluded.is_empty()
             && self.settling.is_none()
             && self.saving.is_none()
+            && !self.standing.is_dirty()
             && self.claiming.is_none()
             && self.expiring.is_none();
         match self.stopping {
@@ -227,7 +234,7 @@ impl Lane {
         let settle_at = self.owes_writes().then(|| self.health.ready_at());
         let expire_at = self
             .expire_at
-            .filter(|_| self.expiring.is_none() && self.stopping < Stop::Finish)
+            .filter(|_| self.expiring.is_none() && self.stopping < Stop::Finish && !self.unsettled)
             .map(|at| at.max(self.health.ready_at()));
         work_at
             .into_iter()

@@ -159,6 +159,7 @@ impl Progress {
             http_status: 0,
             detail: "the sidecar ended during this attempt".to_owned(),
         });
+        self.possible_duplicate |= self.ambiguous_before_newest();
     }
 
     fn push(&mut self, attempt: Try) {
@@ -257,9 +258,16 @@ mod tests {
     fn an_interruption_counts_as_an_ambiguous_attempt() {
         let mut progress = Progress::default();
         progress.note_interruption(UnixMillis(5));
+        assert!(!progress.possible_duplicate);
         progress.note_attempt(UnixMillis(9), Duration::ZERO, &attempt(Fate::Accepted));
         assert_eq!(progress.attempt_count, 2);
         assert!(progress.possible_duplicate);
+        let mut twice = after(&[Fate::Ambiguous]);
+        twice.note_interruption(UnixMillis(5));
+        assert!(
+            twice.possible_duplicate,
+            "the one that was cut may have been carried out too"
+        );
     }
 
     #[test]

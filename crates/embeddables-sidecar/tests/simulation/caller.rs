@@ -51,23 +51,27 @@ pub(crate) struct Caller {
 impl Caller {
     pub(crate) async fn call(self) {
         tokio::time::sleep_until(self.begin + self.event.at).await;
-        self.publish().await;
+        let mut deadline = None;
+        self.publish(&mut deadline).await;
         if let Some(after) = self.event.repeat_after {
             tokio::time::sleep(after).await;
-            self.publish().await;
+            self.publish(&mut deadline).await;
         }
     }
 
-    /// Tries until the event is acknowledged.
-    async fn publish(&self) {
+    /// Tries until the event is acknowledged; says the same each time.
+    async fn publish(&self, deadline: &mut Option<UnixMillis>) {
         loop {
             let open = self.door.open.lock().expect("the door").clone();
             if let Some((store, clock)) = open {
+                let wall = clock.wall();
+                let within = self.event.deliver_within.map(crate::clock::millis);
+                *deadline = deadline.or(within.map(|within| UnixMillis(wall.0 + within)));
                 let closed = self.door.closed.notified();
                 tokio::select! {
                     biased;
                     () = closed => {}
-                    acknowledged = self.try_once(&store, &*clock) => if acknowledged {
+                    acknowledged = self.try_once(&store, wall, *deadline) => if acknowledged {
                         return;
                     }
                 }
@@ -76,10 +80,7 @@ impl Caller {
         }
     }
 
-    async fn try_once(&self, store: &Arc<SimStore>, clock: &dyn Clock) -> bool {
-        let wall = clock.wall();
-        let within = self.event.deliver_within.map(crate::clock::millis);
-        let deadline = within.map(|within| UnixMillis(wall.0 + within));
+    async fn try_once(&self, store: &Arc<SimStore>, wall: UnixMillis, deadline: Option<UnixMillis>) -> bool {
         let enqueuer = Enqueuer::new(Arc::clone(store) as Arc<dyn Store>);
         let record = enqueuer.record(checked(self.lane, &self.event), wall, deadline);
         let id = &self.event.id;

@@ -16,12 +16,12 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use embeddables_core::{Attempt, Fate, ProjectId, Verdict};
-use embeddables_queue::{LaneName, Lease, OrderKey, Sequence, UnixMillis};
+use embeddables_queue::{Append, LaneName, Lease, OrderKey, Sequence, Settlement, UnixMillis};
 use embeddables_sidecar::dispatch::board::{Board, HoldReason};
 use tokio::time::Instant;
 
 use crate::clock::Wall;
-use crate::plan::{EventPlan, LanePlan, Plan};
+use crate::plan::{EventPlan, LanePlan, Plan, Refusal};
 
 /// What was answered to a request.
 #[derive(Clone, Copy, Debug)]
@@ -69,11 +69,17 @@ struct EventTruth {
     order_key: OrderKey,
     /// When it was first acknowledged.
     acknowledged: Option<Instant>,
+    /// When it was written, whatever its caller was told.
+    written: Option<Instant>,
     /// When its record was made, by the wall clock.
     deadline: Option<UnixMillis>,
     requests: Vec<Request>,
     /// Its end is committed.
     ended: bool,
+    /// How often that was so.
+    ends: usize,
+    /// When it was last replayed, and how many requests it had had by then.
+    replayed: Option<(Instant, usize)>,
     /// Somebody gave it up before it was sent.
     reason: Option<String>,
 }
@@ -99,6 +105,8 @@ struct LaneTruth {
     failures: u32,
     broken_since: Option<Instant>,
     served_at: Instant,
+    /// Since when its settlements are refused.
+    unsettled_since: Option<Instant>,
     /// Key in the key file.
     key_in_file: usize,
     /// Keys that upstream has refused.
@@ -137,6 +145,7 @@ impl Oracle {
         let begin = Instant::now();
         let lane = |_: &LanePlan| LaneTruth {
             key_upstream: 0,
+            unsettled_since: None,
             key_in_file: 0,
             refused_keys: BTreeSet::new(),
             events: BTreeMap::new(),
@@ -273,7 +282,9 @@ impl Oracle {
         let mut inner = self.inner();
         let event = inner.lanes[lane].events.entry(id.to_owned()).or_default();
         event.order_key = order_key;
-        event.deadline = event.deadline.or(deadline);
+        if event.replayed.is_none() {
+            event.deadline = deadline;
+        }
     }
 
     /// An event was acknowledged.
@@ -288,6 +299,29 @@ impl Oracle {
             self.fail_in(&mut inner, format!("{id} was acknowledged twice as a new event"));
         }
         self.note(&mut inner, format!("{id} acknowledged {duplicate}"));
+    }
+
+    /// Records were written, whatever their caller is told.
+    pub(crate) fn written(&self, append: &Append) {
+        let mut inner = self.inner();
+        for record in &append.records {
+            if let Some(lane) = lane_index(&record.lane) {
+                let events = &mut inner.lanes[lane].events;
+                let event = events.entry(record.id.to_string()).or_default();
+                event.written.get_or_insert_with(Instant::now);
+            }
+        }
+    }
+
+    /// Settlements of a lane come to the store, which refuses them or not.
+    pub(crate) fn offered_settlements(&self, settlements: &[Settlement], refused: bool) {
+        let mut inner = self.inner();
+        let first = settlements.first();
+        let lane = first.and_then(|settlement| inner.by_sequence.get(&settlement.sequence));
+        if let Some((lane, _)) = lane.cloned() {
+            let since = &mut inner.lanes[lane].unsettled_since;
+            *since = refused.then(|| since.unwrap_or_else(Instant::now));
+        }
     }
 
     /// Records were leased: what is told of them must be known, also where their acknowledgement is still on its way.
@@ -306,12 +340,34 @@ impl Oracle {
         }
     }
 
+    /// An operator has replayed an event: it begins again as the newest of its lane.
+    pub(crate) fn replayed(&self, lane: usize, id: &str, sequence: Sequence, taken: usize) {
+        let mut inner = self.inner();
+        let event = inner.lanes[lane].events.entry(id.to_owned()).or_default();
+        let was_ended = std::mem::take(&mut event.ended);
+        event.sequence = Some(sequence);
+        event.deadline = None;
+        event.reason = None;
+        event.replayed = Some((Instant::now(), event.requests.len()));
+        inner.by_sequence.insert(sequence, (lane, id.to_owned()));
+        if taken != 1 || !was_ended {
+            self.fail_in(&mut inner, format!("{id} was replayed, and was no dead letter"));
+        }
+        self.note(&mut inner, format!("{id} replayed"));
+    }
+
+    /// With which probability the store refuses a call of a kind now.
+    pub(crate) fn store_refuses(&self, is_kind: impl Fn(&Refusal) -> bool) -> Option<f64> {
+        self.plan.refuses(self.begin.elapsed(), is_kind)
+    }
+
     /// The sidecar has crashed: what was under way is cut. It is back at `until`.
     pub(crate) fn crashed(&self, until: Instant) {
         let mut inner = self.inner();
         inner.crashed_at.push((Instant::now(), until));
         for lane in &mut inner.lanes {
             lane.in_flight.clear();
+            lane.unsettled_since = None;
             lane.known.clear();
             lane.begun.clear();
             // What a lane had not written down yet it may learn again.
@@ -332,7 +388,7 @@ impl Oracle {
             lane.operator = Some((now, now + Duration::from_hours(1)));
         } else {
             if let Some((_, until)) = &mut lane.operator {
-                *until = now;
+                *until = now.min(*until);
             }
             lane.paused = None;
             lane.failures = 0;

@@ -30,6 +30,21 @@ pub(crate) struct Plan {
     pub(crate) crashes: Vec<(Duration, Duration)>,
     /// Jumps of the wall clock, in milliseconds.
     pub(crate) jumps: Vec<(Duration, i64)>,
+    /// Times in which the store refuses writes.
+    pub(crate) refusals: Vec<Refusal>,
+}
+
+/// A time in which the store refuses writes of some kinds.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Refusal {
+    pub(crate) from: Duration,
+    pub(crate) until: Duration,
+    pub(crate) appends: bool,
+    pub(crate) claims: bool,
+    pub(crate) settlements: bool,
+    pub(crate) lane_states: bool,
+    /// Of each call.
+    pub(crate) probability: f64,
 }
 
 /// One project.
@@ -49,6 +64,10 @@ pub(crate) struct LanePlan {
     pub(crate) rotation: Option<(Duration, Duration)>,
     /// An operator holds the lane: from, until.
     pub(crate) operator: Option<(Duration, Duration)>,
+    /// An operator resumes the lane, whatever it does.
+    pub(crate) resumes: Vec<Duration>,
+    /// An operator replays all of its dead letters.
+    pub(crate) replays: Vec<Duration>,
 }
 
 /// A user of a project.
@@ -98,13 +117,17 @@ pub(crate) enum Trouble {
         per_second: u32,
         retry_after: Option<Duration>,
     },
+    /// Every other request fails, some after they were carried out.
+    Flaky,
+    /// It answers as it should, after up to this time.
+    Slow { most: Duration },
 }
 
 impl Plan {
     pub(crate) fn draw(seed: u64) -> Self {
         let mut random = SmallRng::seed_from_u64(seed);
         let count = random.random_range(1..=3);
-        let lanes = (0..count).map(|lane| LanePlan::draw(lane, &mut random)).collect();
+        let lanes: Vec<_> = (0..count).map(|lane| LanePlan::draw(lane, &mut random)).collect();
         let crashes = times(&mut random, 3)
             .into_iter()
             .map(|at| (at, seconds(&mut random, 0..=60)))
@@ -113,11 +136,42 @@ impl Plan {
             .into_iter()
             .map(|at| (at, random.random_range(-10..=10) * 31_536_000_000))
             .collect();
+        let refusals = Refusal::draw(&lanes, &mut random);
         Self {
             lanes,
             crashes,
             jumps,
+            refusals,
         }
+    }
+
+    /// With which probability the store refuses a call of a kind at this time.
+    pub(crate) fn refuses(&self, at: Duration, is_kind: impl Fn(&Refusal) -> bool) -> Option<f64> {
+        let is_now = |refusal: &&Refusal| refusal.from <= at && at < refusal.until && is_kind(refusal);
+        self.refusals
+            .iter()
+            .find(is_now)
+            .map(|refusal| refusal.probability)
+    }
+}
+
+impl Refusal {
+    /// The lanes share a store: where one of them is clean it refuses nothing.
+    fn draw(lanes: &[LanePlan], random: &mut SmallRng) -> Vec<Self> {
+        if lanes.iter().any(|lane| lane.clean) {
+            return Vec::new();
+        }
+        let begins = times(random, 2);
+        let refusal = |from| Self {
+            from,
+            until: from + seconds(random, 1..=100),
+            appends: random.random_bool(0.5),
+            claims: random.random_bool(0.7),
+            settlements: random.random_bool(0.7),
+            lane_states: random.random_bool(0.7),
+            probability: [0.5, 1.0][random.random_range(0..2)],
+        };
+        begins.into_iter().map(refusal).collect()
     }
 }
 
@@ -147,6 +201,10 @@ impl LanePlan {
             let from = seconds(random, 1..=1_000);
             (from, from + seconds(random, 1..=190))
         });
+        let (resumes, replays) = match clean {
+            true => (Vec::new(), Vec::new()),
+            false => (times(random, 2), times(random, 3)),
+        };
         let max_age = if clean {
             604_800
         } else {
@@ -164,6 +222,8 @@ impl LanePlan {
             windows,
             rotation,
             operator,
+            resumes,
+            replays,
         }
     }
 
@@ -242,12 +302,16 @@ fn windows(random: &mut SmallRng) -> Vec<Window> {
         let retry_after = random
             .random_bool(0.5)
             .then(|| seconds(random, 1..=LONGEST_PAUSE_S));
-        let trouble = match random.random_range(0..6) {
+        let trouble = match random.random_range(0..8) {
             0 => Trouble::Refused,
             1 => Trouble::Overloaded { retry_after },
             2 => Trouble::Hangs,
             3 => Trouble::Gateway,
             4 => Trouble::Forbidden,
+            5 => Trouble::Flaky,
+            6 => Trouble::Slow {
+                most: seconds(random, 1..=25),
+            },
             _ => Trouble::Throttled {
                 per_second: random.random_range(1..=20),
                 retry_after,

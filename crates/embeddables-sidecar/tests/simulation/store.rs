@@ -19,10 +19,14 @@ use rand::{RngExt as _, SeedableRng as _};
 use tokio::sync::{Notify, watch};
 
 use crate::oracle::Oracle;
+use crate::plan::Refusal;
 use crate::planted::Planted;
 
 /// Far enough away that nothing of it happens within a simulation.
 const NEVER: Duration = Duration::from_hours(24);
+
+/// Why the store refuses a write.
+const REFUSED: &str = "simulated";
 
 /// A store of one life.
 pub(crate) struct SimStore {
@@ -90,6 +94,12 @@ impl SimStore {
     async fn pass(&self, most_micros: u64) {
         let micros = self.state().random.random_range(0..most_micros);
         tokio::time::sleep(Duration::from_micros(micros)).await;
+    }
+
+    /// Whether a call of a kind is refused now.
+    fn refuses(&self, is_kind: impl Fn(&Refusal) -> bool) -> bool {
+        let probability = self.oracle.store_refuses(is_kind);
+        probability.is_some_and(|probability| self.state().random.random_bool(probability))
     }
 
     /// Settles as it should not.
@@ -205,6 +215,15 @@ impl Queue for SimStore {
             return Ok(answers);
         }
         self.pass(3_000).await;
+        if self.refuses(|refusal| refusal.appends) {
+            // Nobody knows whether it was written.
+            if self.state().random.random_bool(0.5) {
+                self.oracle.written(&append);
+                self.inner.append(append).await?;
+            }
+            return Err(AppendError::DurabilityUnknown(REFUSED.into()));
+        }
+        self.oracle.written(&append);
         let appended = self.inner.append(append).await?;
         self.pass(1_000).await;
         Ok(appended)
@@ -219,6 +238,9 @@ impl Queue for SimStore {
                 next_due,
                 ..Claimed::default()
             });
+        }
+        if self.refuses(|refusal| refusal.claims) {
+            return Err(ClaimError::Write(REFUSED.into()));
         }
         let claimed = self.inner.claim(claim).await?;
         let claimed = self.claim_wrongly(&lane, claimed).await;
@@ -237,11 +259,21 @@ impl Queue for SimStore {
         wall: UnixMillis,
     ) -> Result<Claimed, ClaimError> {
         self.pass(1_000).await;
-        self.inner.claim_expired(lane, max, wall).await
+        if self.refuses(|refusal| refusal.claims) {
+            return Err(ClaimError::Write(REFUSED.into()));
+        }
+        let claimed = self.inner.claim_expired(lane, max, wall).await?;
+        self.oracle.claimed(lane, &claimed.leases);
+        Ok(claimed)
     }
 
     async fn settle(&self, mut settlements: Vec<Settlement>) -> Result<(), SettleError> {
         self.pass(3_000).await;
+        let refused = self.refuses(|refusal| refusal.settlements);
+        self.oracle.offered_settlements(&settlements, refused);
+        if refused {
+            return Err(SettleError::Write(REFUSED.into()));
+        }
         for settlement in &mut settlements {
             let key = self.oracle.key_of(settlement.sequence);
             self.settle_wrongly(settlement, key).await;
@@ -259,6 +291,9 @@ impl Queue for SimStore {
         self.pass(3_000).await;
         if self.is(Planted::AgeSpentWhileHeld) {
             state.ageing = true;
+        }
+        if self.refuses(|refusal| refusal.lane_states) {
+            return Err(SettleError::Write(REFUSED.into()));
         }
         self.inner.write_lane_state(lane, state).await
     }

@@ -130,8 +130,12 @@ impl Upstream {
         let at = self.begin.elapsed();
         let plan = &self.plan.lanes[lane];
         let mut state = self.state.lock().expect("the upstream");
-        let after = Duration::from_millis(state.random.random_range(2..80));
+        let mut after = Duration::from_millis(state.random.random_range(2..80));
         let coin = state.random.random_bool(0.5);
+        if let Some(Trouble::Slow { most }) = plan.trouble(at) {
+            after = most.mul_f64(state.random.random_range(0.0..=1.0));
+        }
+        let (fails, how) = (state.random.random_bool(0.5), state.random.random_range(0..3));
         let simple = |http_status, verdict| Answer {
             after,
             attempt: attempt(Some(http_status), Fate::of_status(http_status), verdict),
@@ -161,6 +165,20 @@ impl Upstream {
                 };
             }
             Some(Trouble::Forbidden) => return simple(403, Verdict::Refused),
+            Some(Trouble::Flaky) if fails => {
+                return match how {
+                    0 => simple(503, again(None)),
+                    1 => Answer {
+                        created: coin && self.would_create(lane, key, id, at),
+                        ..simple(500, again(None))
+                    },
+                    _ => Answer {
+                        attempt: attempt(None, Fate::NotSent, again(None)),
+                        ..simple(503, again(None))
+                    },
+                };
+            }
+            Some(Trouble::Flaky | Trouble::Slow { .. }) => {}
             Some(Trouble::Throttled {
                 per_second,
                 retry_after,

@@ -4,10 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use embeddables_queue::memory::{MemoryConfig, MemoryQueue};
-use embeddables_queue::{Ledger as _, Store};
+use embeddables_queue::{DeadLetters as _, Ledger as _, Sequence, Store, TakeAs};
 use embeddables_sidecar::clock::Clock;
 use embeddables_sidecar::dispatch::board::Board;
 use embeddables_sidecar::dispatch::{Lane, LaneParts, Stop, latest_steady};
+use embeddables_sidecar::settle::progress::Progress;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -32,6 +33,7 @@ enum Action {
     KeyUpstream(usize),
     KeyFile(usize),
     Operator { lane: usize, holds: bool },
+    Replay(usize),
     Look,
     End,
 }
@@ -152,6 +154,9 @@ impl World {
                 actions.push((from, Action::Operator { lane, holds: true }));
                 actions.push((until, Action::Operator { lane, holds: false }));
             }
+            let resume = Action::Operator { lane, holds: false };
+            actions.extend(plan.resumes.iter().map(|at| (*at, resume)));
+            actions.extend(plan.replays.iter().map(|at| (*at, Action::Replay(lane))));
         }
         let looks = (1..).map(|count| LOOK * count).take_while(|at| *at < END);
         actions.extend(looks.map(|at| (at, Action::Look)));
@@ -171,6 +176,7 @@ impl World {
                 }
             }
             Action::Operator { lane, holds } => self.operate(life, lane, holds).await,
+            Action::Replay(lane) => self.replay(life, lane).await,
             Action::Look => self.look(life, false).await,
             Action::End => {
                 self.look(life, true).await;
@@ -190,10 +196,34 @@ impl World {
                 life.board.resume(&project).await
             }
         };
-        match tokio::time::timeout(Duration::from_secs(10), done).await {
+        // A store that refuses writes keeps an answer back for its time, and for the longest pause after it.
+        match tokio::time::timeout(Duration::from_secs(120), done).await {
             Ok(Ok(_)) if holds => self.oracle.operated(lane, true),
             Ok(Ok(_)) => {}
             other => self.oracle.fail(format!("the lane did not obey: {other:?}")),
+        }
+    }
+
+    /// Takes all dead letters of a lane back into the queue, as the admin service does.
+    async fn replay(&self, life: &Life, lane: usize) {
+        let (store, name) = (life.store.inner(), lane_name(lane));
+        let letters = store.list(Some(&name), Sequence(0), usize::MAX).await;
+        for letter in letters.expect("open") {
+            let noted = Progress::decode_bytes(&letter.progress).expect("progress of ours");
+            let progress = Progress {
+                attempt_count: noted.attempt_count,
+                attempts: noted.attempts,
+                possible_duplicate: noted.possible_duplicate,
+                replay_count: noted.replay_count + 1,
+                ..Progress::default()
+            };
+            let take_as = TakeAs::Replay {
+                progress: progress.encode_bytes(),
+            };
+            let taken = store.take(&[letter.sequence], take_as).await.expect("open");
+            let entry = store.find(&name, &letter.id).await.expect("open");
+            let entry = entry.expect("a replayed event is known");
+            self.oracle.replayed(lane, &letter.id, entry.sequence, taken);
         }
     }
 

@@ -18,7 +18,8 @@ pub(in crate::dispatch) struct Ticket {
     pub(super) begun: Instant,
     pub(super) key: u64,
     pub(super) repeat: bool,
-    pub(super) probe: bool,
+    /// Number of the hold that it is a probe for.
+    pub(super) probe: Option<u64>,
 }
 
 /// What an answer changed; the lane logs and keeps it.
@@ -66,9 +67,9 @@ impl Gates {
         }
         if ticket.key == self.key {
             changes.extend(self.judge(ticket, &attempt.verdict, key, now, random));
-        } else if ticket.probe {
+        } else if let Some(number) = ticket.probe {
             // Asked with a key that is not in force any more: it says nothing of the present one.
-            self.hold.probe_missed(now, random);
+            self.hold.probe_missed(number, now, random);
         }
         changes
     }
@@ -105,7 +106,8 @@ impl Gates {
         if self.hold.held().is_none() {
             return reason.map(Change::Held);
         }
-        if ticket.probe && self.hold.probe_ended(verdict, now, random) {
+        let lifts = |number| self.hold.probe_ended(number, verdict, now, random);
+        if ticket.probe.is_some_and(lifts) {
             self.resume(now, random);
             return Some(Change::Lifted);
         }

@@ -41,7 +41,7 @@ impl Budget {
         let elapsed = now.saturating_duration_since(self.refilled);
         self.refilled = now;
         self.tokens = (self.tokens + elapsed.as_secs_f64() * PER_SECOND).min(MOST);
-        self.tokens as usize
+        self.tokens.max(0.0) as usize
     }
 
     /// Time until there is a token; zero where there is one.
@@ -51,7 +51,7 @@ impl Budget {
 
     /// Notes that a repeat begins.
     pub(super) fn spend(&mut self) {
-        self.tokens = (self.tokens - 1.0).max(0.0);
+        self.tokens -= 1.0;
     }
 
     /// Notes that a repeat did not fail.

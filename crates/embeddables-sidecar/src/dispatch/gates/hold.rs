@@ -48,6 +48,8 @@ pub(in crate::dispatch) struct Held {
 #[derive(Clone, Debug)]
 struct Probing {
     held: Held,
+    /// Tells this hold from those before it.
+    number: u64,
     /// When the lane came to be held.
     begun: Instant,
     step: u32,
@@ -71,6 +73,8 @@ pub(super) enum Passage {
 pub(super) struct Hold {
     intervals: ProbeIntervals,
     held: Option<Probing>,
+    /// Holds so far.
+    count: u64,
     /// Time that the lane was held before the hold in force.
     held_before: Duration,
     /// Identifiers refused in a row.
@@ -86,6 +90,7 @@ impl Hold {
         Self {
             intervals,
             held: None,
+            count: 0,
             held_before: Duration::ZERO,
             refused: Vec::new(),
             rejected: 0,
@@ -114,17 +119,17 @@ impl Hold {
         }
     }
 
-    /// Holds the lane; where an operator holds it already, that stands.
+    /// Holds the lane; an operator's hold gives way to another operator's alone.
     pub(super) fn begin(&mut self, held: Held, now: Instant, random: &mut impl Rng) {
-        if self
-            .held()
-            .is_some_and(|held| held.reason == HoldReason::Operator)
-        {
+        let by_operator = |held: &Held| held.reason == HoldReason::Operator;
+        if self.held().is_some_and(by_operator) && !by_operator(&held) {
             return;
         }
         let begun = self.held.as_ref().map_or(now, |probing| probing.begun);
+        self.count += 1;
         self.held = Some(Probing {
             held,
+            number: self.count,
             begun,
             step: 0,
             next: now + self.interval(0, random),
@@ -159,28 +164,35 @@ impl Hold {
             && self.lift(now)
     }
 
-    /// Notes that a probe begins.
-    pub(super) fn probe_begun(&mut self) {
-        if let Some(probing) = &mut self.held {
-            probing.under_way = true;
-        }
+    /// Notes that a probe begins; gives the number of the hold that it is for.
+    pub(super) fn probe_begun(&mut self) -> Option<u64> {
+        let probing = self.held.as_mut()?;
+        probing.under_way = true;
+        Some(probing.number)
     }
 
-    /// Notes how a probe ended; whether that lifted the hold.
-    pub(super) fn probe_ended(&mut self, verdict: &Verdict, now: Instant, random: &mut impl Rng) -> bool {
-        if matches!(verdict, Verdict::Delivered(_) | Verdict::EntryNotFound) {
+    /// Notes how the probe of a hold ended; whether that lifted the hold. One of an earlier hold says nothing of this one.
+    pub(super) fn probe_ended(
+        &mut self,
+        number: u64,
+        verdict: &Verdict,
+        now: Instant,
+        random: &mut impl Rng,
+    ) -> bool {
+        let is_present = self.held.as_ref().is_some_and(|probing| probing.number == number);
+        if is_present && matches!(verdict, Verdict::Delivered(_) | Verdict::EntryNotFound) {
             return self.lift(now);
         }
-        self.probe_missed(now, random);
+        self.probe_missed(number, now, random);
         false
     }
 
-    /// Notes that a probe ended without an answer that counts.
-    pub(super) fn probe_missed(&mut self, now: Instant, random: &mut impl Rng) {
+    /// Notes that the probe of a hold ended without an answer that counts.
+    pub(super) fn probe_missed(&mut self, number: u64, now: Instant, random: &mut impl Rng) {
         let Some(mut probing) = self.held.take() else {
             return;
         };
-        if probing.under_way {
+        if probing.number == number {
             probing.under_way = false;
             probing.step = probing.step.saturating_add(1);
             probing.next = now + self.interval(probing.step, random);
@@ -333,13 +345,13 @@ mod tests {
             );
             now = next;
             assert_eq!(hold.passage(now), Passage::Probe);
-            hold.probe_begun();
+            let number = hold.probe_begun().expect("a hold");
             assert_eq!(hold.passage(now), Passage::None(None));
-            assert!(!hold.probe_ended(&Verdict::Refused, now, &mut random));
+            assert!(!hold.probe_ended(number, &Verdict::Refused, now, &mut random));
         }
-        hold.probe_begun();
+        let number = hold.probe_begun().expect("a hold");
         let held_for = hold.held_time(now);
-        assert!(hold.probe_ended(&delivered(), now, &mut random));
+        assert!(hold.probe_ended(number, &delivered(), now, &mut random));
         assert_eq!(hold.passage(now), Passage::All);
         assert_eq!(
             hold.held_time(now + Duration::from_secs(60)),

@@ -164,7 +164,8 @@ impl Gates {
         }
     }
 
-    /// How many records to claim beside those `in_flight` and the `ready` ones, which are claimed and not sent yet.
+    /// How many records to claim beside those `in_flight` and the `ready` ones, which are claimed and not sent yet; so many
+    /// of these are repeats.
     ///
     /// A few more than can be sent now, so that a place that becomes free need not wait for a commit.
     ///
@@ -174,6 +175,7 @@ impl Gates {
         &mut self,
         in_flight: usize,
         ready: usize,
+        ready_repeats: usize,
         now: Instant,
     ) -> Result<ClaimRoom, Option<Instant>> {
         let is_open = match self.passage(now) {
@@ -197,7 +199,8 @@ impl Gates {
             NonZeroUsize::new(ahead.saturating_sub(ready)).ok_or(if ready == 0 { until } else { None })?;
         // One finds out for all: it does not matter whether it is a repeat.
         let max_repeats = if is_open {
-            self.budget.available(now).min(max.get())
+            let left = self.budget.available(now).saturating_sub(ready_repeats);
+            left.min(max.get())
         } else {
             max.get()
         };
@@ -211,10 +214,8 @@ impl Gates {
 
     /// Notes that an attempt begins; `in_flight` counts it.
     pub(super) fn begin(&mut self, repeat: bool, in_flight: usize, now: Instant) -> Ticket {
-        let probe = self.hold.passage(now) == hold::Passage::Probe;
-        if probe {
-            self.hold.probe_begun();
-        }
+        let is_probe = self.hold.passage(now) == hold::Passage::Probe;
+        let probe = is_probe.then(|| self.hold.probe_begun()).flatten();
         self.breaker.begun();
         self.rate.spend();
         self.pace.spend();

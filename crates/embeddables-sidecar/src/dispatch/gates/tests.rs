@@ -238,8 +238,94 @@ fn a_little_more_is_claimed_than_can_be_sent_but_where_a_crash_would_give_it_up(
             world.gates.end(ticket, &delivered(), KEY, now, &mut world.random);
         }
         assert_eq!(world.max(), 8);
-        let room = world.gates.claim_room(0, 0, world.now).expect("room");
+        let room = world.gates.claim_room(0, 0, 0, world.now).expect("room");
         assert_eq!(room.max.get(), expected);
-        assert_eq!(world.gates.claim_room(8, 2, world.now), Err(None));
+        assert_eq!(world.gates.claim_room(8, 2, 0, world.now), Err(None));
     }
+}
+
+fn operator() -> Held {
+    held(HoldReason::Operator, "", UnixMillis(5))
+}
+
+#[test]
+fn a_probe_under_way_does_not_lift_an_operators_hold() {
+    let mut world = World::new(|_| {});
+    world.attempt(&answer(401, Verdict::KeyRejected));
+    // The lane holds on that change.
+    let key_held = held(HoldReason::KeyRejected, "", UnixMillis(1));
+    world.gates.hold(key_held, world.now, &mut world.random);
+    world.now += Duration::from_secs(6);
+    let probe = world.gates.begin(false, 1, world.now);
+    world.gates.hold(operator(), world.now, &mut world.random);
+    world.now += TRIP;
+    let success = answer(200, Verdict::Delivered(Receipt::default()));
+    let changes = world
+        .gates
+        .end(probe, &success, KEY, world.now, &mut world.random);
+    assert_eq!(
+        world.gates.held().map(|held| held.reason),
+        Some(HoldReason::Operator),
+        "{changes:?}"
+    );
+}
+
+#[test]
+fn an_old_probe_does_not_let_a_second_one_through() {
+    let mut world = World::new(|_| {});
+    let hold_now = |world: &mut World| {
+        let key_held = held(HoldReason::KeyRejected, "", UnixMillis(1));
+        world.gates.hold(key_held, world.now, &mut world.random);
+        world.now += Duration::from_secs(6);
+    };
+    hold_now(&mut world);
+    let old = world.gates.begin(false, 1, world.now);
+    // An operator (or another key) opens the lane while the probe hangs; it is held again.
+    world.gates.open(world.now, &mut world.random);
+    hold_now(&mut world);
+    let _new = world.gates.begin(false, 2, world.now);
+    assert_eq!(world.max(), 0, "a probe is under way");
+    let hung = Attempt {
+        fate: Fate::Ambiguous,
+        ..answer(500, Verdict::Unavailable { retry_after: None })
+    };
+    world.gates.end(old, &hung, KEY, world.now, &mut world.random);
+    world.now += Duration::from_secs(700);
+    assert_eq!(world.max(), 0, "the new probe is still under way");
+}
+
+#[test]
+fn what_is_claimed_ahead_does_not_outrun_the_budget_for_repeats() {
+    let mut world = World::new(|settings| settings.max_in_flight = NonZeroUsize::new(256).expect("not zero"));
+    let success = answer(200, Verdict::Delivered(Receipt::default()));
+    // Up to the full limit.
+    for _ in 0..9 {
+        let limit = world.gates.concurrency_limit();
+        let tickets: Vec<_> = (1..=limit)
+            .map(|count| world.gates.begin(false, count, world.now))
+            .collect();
+        world.now += TRIP;
+        for ticket in tickets {
+            world
+                .gates
+                .end(ticket, &success, KEY, world.now, &mut world.random);
+        }
+    }
+    assert_eq!(world.gates.concurrency_limit(), 256);
+    // The budget is used up but for one.
+    for _ in 0..255 {
+        world.gates.begin(true, 1, world.now);
+    }
+    // Everything is under way: what is claimed waits in `ready`.
+    let mut ready = 0;
+    let mut repeats = 0;
+    while let Ok(room) = world.gates.claim_room(256, ready, repeats, world.now) {
+        let taken = room.max.get().min(room.max_repeats);
+        if taken == 0 {
+            break;
+        }
+        ready += taken;
+        repeats += taken;
+    }
+    assert!(repeats <= 1, "{repeats} repeats claimed on one token");
 }

@@ -22,7 +22,15 @@ use crate::settle::rules::{self, Ambiguity, Decision, Facts};
 pub(super) struct Ready {
     pub(super) guard: InFlight,
     lease: Lease,
+    progress: Progress,
     since: Instant,
+}
+
+impl Ready {
+    /// Whether it is a try after one that failed.
+    pub(super) fn is_repeat(&self) -> bool {
+        self.progress.backoff_step > 0
+    }
 }
 
 /// An event whose attempt is under way.
@@ -50,6 +58,7 @@ impl Lane {
     pub(super) fn receive(&mut self, lease: Lease, now: Instant) {
         let ready = Ready {
             guard: InFlight::new(&lease, self.settings.lost.clone()),
+            progress: self.progress_of(&lease),
             lease,
             since: now,
         };
@@ -69,7 +78,7 @@ impl Lane {
     /// Sends what is ready, as much as the gates allow; gives it back where one has closed. Returns when to try again; `None`: when
     /// something happens.
     pub(super) fn start_sending(&mut self, now: Instant) -> Option<Instant> {
-        while !self.ready.is_empty() {
+        while !self.ready.is_empty() && !self.unsettled {
             if self.stopping >= Stop::Finish || matches!(self.gates.passage(now), Passage::Closed(_)) {
                 self.give_back_all();
                 return None;
@@ -88,8 +97,13 @@ impl Lane {
     }
 
     fn give_back_all(&mut self) {
-        for Ready { guard, lease, .. } in std::mem::take(&mut self.ready) {
-            let progress = self.progress_of(&lease);
+        for Ready {
+            guard,
+            lease,
+            progress,
+            ..
+        } in std::mem::take(&mut self.ready)
+        {
             let facts = self.facts(lease.age, None);
             let decision = rules::give_back(facts, &progress, &self.settings.policy);
             self.finish(guard, lease.order_key, decision);
@@ -101,10 +115,10 @@ impl Lane {
         let Ready {
             guard,
             mut lease,
+            mut progress,
             since,
         } = ready;
         lease.age += now.saturating_duration_since(since);
-        let mut progress = self.progress_of(&lease);
         let policy = Arc::clone(&self.settings.policy);
         let stored = match codec::decode(&lease.payload) {
             Ok(stored) => stored,
@@ -127,14 +141,25 @@ impl Lane {
         if let Some(disposition) = final_before_sent {
             self.give_up(guard, lease.order_key, disposition, &progress);
         } else if lease.behind {
-            let decision = rules::follow(None, facts, &mut progress, &policy);
+            let decision = self.follow(None, lease.order_key, facts, &mut progress);
             self.finish(guard, lease.order_key, decision);
         } else if let Err(occupied) = self.identifiers.take_up(lease.order_key, lease.sequence) {
-            let decision = rules::follow(occupied.by, facts, &mut progress, &policy);
+            let decision = self.follow(occupied.by, lease.order_key, facts, &mut progress);
             self.finish(guard, lease.order_key, decision);
         } else {
             self.send(&lease, stored, deliver_before, guard, progress, now);
         }
+    }
+
+    fn follow(
+        &self,
+        head: Option<Sequence>,
+        key: OrderKey,
+        facts: Facts,
+        progress: &mut Progress,
+    ) -> Decision {
+        let is_unknown = self.identifiers.is_unknown(key);
+        rules::follow(head, is_unknown, facts, progress, &self.settings.policy)
     }
 
     /// What is noted of a lease, with the attempt that a process cut when it ended.
@@ -174,7 +199,7 @@ impl Lane {
         };
         let parcel = Parcel {
             event: Arc::new(stored.event),
-            endpoint: Arc::clone(&self.endpoint.borrow()),
+            endpoint: Arc::clone(&self.standing.endpoint),
         };
         let mut deliver = self.deliver.clone();
         self.in_flight.insert(sequence, flight);

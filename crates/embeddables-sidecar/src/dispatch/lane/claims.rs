@@ -26,10 +26,17 @@ impl Lane {
         if look_at > now {
             return Some(look_at);
         }
-        if self.health.is_bad() && (now < self.health.ready_at() || !self.concluded.is_empty()) {
-            return Some(self.health.ready_at()).filter(|at| *at > now);
+        if self.unsettled {
+            return None;
         }
-        let room = match self.gates.claim_room(self.in_flight.len(), self.ready.len(), now) {
+        if now < self.health.ready_at() {
+            return Some(self.health.ready_at());
+        }
+        let repeats = self.ready.iter().filter(|ready| ready.is_repeat()).count();
+        let room = match self
+            .gates
+            .claim_room(self.in_flight.len(), self.ready.len(), repeats, now)
+        {
             Ok(room) => room,
             Err(until) => return until,
         };
@@ -72,8 +79,10 @@ impl Lane {
                 for lease in leases {
                     self.receive(lease, now);
                 }
+                self.let_go_all();
             }
             Err(error) => {
+                self.let_go_all();
                 self.store_refuses("no lease could be written", &error);
                 self.look_no_later_than(Some(self.health.ready_at()));
             }
@@ -89,13 +98,19 @@ impl Lane {
     pub(super) fn notice_arrivals(&mut self) {
         let now = Instant::now();
         self.look_no_later_than(Some(now + self.settings.linger));
-        self.expire_at.get_or_insert(now + EXPIRE_INTERVAL);
+        let at = now + EXPIRE_INTERVAL;
+        self.expire_at = Some(self.expire_at.map_or(at, |known| known.min(at)));
     }
 
     /// Claims records whose `deliver_before` has passed, whatever the gates say: they are not to be sent.
     pub(super) fn start_expiring(&mut self, now: Instant) {
         let due = self.expire_at.is_some_and(|at| at <= now);
-        if self.expiring.is_some() || !due || self.stopping >= Stop::Finish || now < self.health.ready_at() {
+        if self.expiring.is_some()
+            || !due
+            || self.stopping >= Stop::Finish
+            || self.unsettled
+            || now < self.health.ready_at()
+        {
             return;
         }
         let (store, lane, wall) = (

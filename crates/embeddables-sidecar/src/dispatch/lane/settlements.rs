@@ -87,9 +87,13 @@ impl Lane {
             Ok(()) => {
                 self.store_answers();
                 self.note_waits(&batch);
-                for concluded in &batch {
-                    self.identifiers
-                        .let_go(concluded.key, concluded.settlement.sequence);
+                self.unsettled = false;
+                let ends = batch
+                    .iter()
+                    .map(|concluded| (concluded.key, concluded.settlement.sequence));
+                self.let_go_later.extend(ends);
+                if self.claiming.is_none() {
+                    self.let_go_all();
                 }
                 self.feed
                     .announce(batch.iter().map(|concluded| concluded.settlement.sequence));
@@ -97,9 +101,17 @@ impl Lane {
             Err(error) => {
                 // The leases are still open: the same settlements go first in the next call.
                 self.store_refuses("outcomes could not be written", &error);
+                self.unsettled = true;
                 let newer = std::mem::replace(&mut self.concluded, batch);
                 self.concluded.extend(newer);
             }
+        }
+    }
+
+    /// Lets identifiers go whose ends are on disk. Not while a claim is under way: it may have been written before them.
+    pub(super) fn let_go_all(&mut self) {
+        for (key, sequence) in self.let_go_later.drain(..) {
+            self.identifiers.let_go(key, sequence);
         }
     }
 

@@ -22,7 +22,9 @@ const NOTE_TIME_AFTER: Duration = Duration::from_mins(1);
 /// What the lane has to write down and to tell.
 #[derive(Debug)]
 pub(super) struct Standing {
-    /// Address and key, as a fingerprint.
+    /// Address and key in use: those that the gates count answers for.
+    pub(super) endpoint: Arc<Endpoint>,
+    /// The same as a fingerprint.
     configuration: String,
     /// Whether the state on disk is not the present one.
     dirty: bool,
@@ -44,9 +46,10 @@ enum Mood {
 }
 
 impl Standing {
-    pub(super) fn new(endpoint: &Endpoint) -> Self {
+    pub(super) fn new(endpoint: Arc<Endpoint>) -> Self {
         Self {
-            configuration: configuration(endpoint),
+            configuration: configuration(&endpoint),
+            endpoint,
             dirty: false,
             saved_at: None,
             replies: Vec::new(),
@@ -104,7 +107,8 @@ impl Lane {
 
     /// The key file, or the address, has changed.
     pub(super) fn rekey(&mut self) {
-        let configuration = configuration(&self.endpoint.borrow_and_update());
+        self.standing.endpoint = Arc::clone(&self.endpoint.borrow_and_update());
+        let configuration = configuration(&self.standing.endpoint);
         if configuration == self.standing.configuration {
             return;
         }
@@ -195,10 +199,7 @@ impl Lane {
             };
             let changed = view.condition != condition || !same_hold;
             view.condition = condition;
-            // The same moment comes out a millisecond apart, depending on when it is asked for.
-            if changed || next_try.is_none() != view.next_try.is_none() {
-                view.next_try = next_try;
-            }
+            view.next_try = next_try;
             if !same_hold {
                 view.hold = held.map(|held| HoldView {
                     reason: held.reason,

@@ -1,5 +1,6 @@
 //! A lane against the queue in memory, a scripted upstream and tokio's paused clock: what is promised of it, case by case.
 
+mod steps;
 mod world;
 
 use std::sync::atomic::Ordering;

@@ -2,8 +2,9 @@
 //! event of their identifier.
 //!
 //! # Invariants
-//! 1. The entry schedule counts from when the event was parked, which may be while it waited behind one that was unknown.
-//! 2. Where no order is kept, one that waits behind a parked event is parked itself.
+//! 1. The entry schedule counts from when the event was parked: from upstream's first such answer to it, or, where it comes after one
+//!    that was given up for the same, from when it began to wait behind that.
+//! 2. Whatever else it waited for counts for nothing.
 
 use std::time::Duration;
 
@@ -17,18 +18,27 @@ use crate::settle::progress::{Progress, millis};
 const FOLLOW_AT_MOST: Duration = Duration::from_hours(1);
 
 /// Lets an event wait behind another one of its identifier: `head` where that is under way, else the one that the queue knows.
-pub fn follow(head: Option<Sequence>, facts: Facts, progress: &mut Progress, policy: &Policy) -> Decision {
+/// `is_unknown` tells whether upstream said last that it does not know the identifier.
+pub fn follow(
+    head: Option<Sequence>,
+    is_unknown: bool,
+    facts: Facts,
+    progress: &mut Progress,
+    policy: &Policy,
+) -> Decision {
     progress.in_line_age_ms.get_or_insert(millis(facts.age));
-    let parked = head.is_none() && !policy.ordered;
-    let disposition = if parked {
-        let parked_at = *progress.parked_age_ms.get_or_insert(millis(facts.age));
-        let parked_for = Duration::from_millis(millis(facts.age).saturating_sub(parked_at));
+    let disposition = if is_unknown {
         let message =
             "no entry of the Embeddable matches the identifier yet; another of its events finds out"
                 .to_owned();
-        let last = policy.schedule.entry_schedule.last().copied().unwrap_or_default();
-        let delay = last.saturating_sub(parked_for).max(FOLLOW_AT_MOST);
-        wait(delay, reason::ENTRY_NOT_FOUND, message, facts, progress)
+        let longest = policy.schedule.entry_schedule.last().copied().unwrap_or_default();
+        wait(
+            longest.max(FOLLOW_AT_MOST),
+            reason::ENTRY_NOT_FOUND,
+            message,
+            facts,
+            progress,
+        )
     } else {
         let message = "an earlier event of the same identifier is settled first".to_owned();
         wait(FOLLOW_AT_MOST, reason::EARLIER_EVENT, message, facts, progress)

@@ -203,16 +203,19 @@ fn in_an_ordered_lane_whatever_waits_makes_others_wait_and_whatever_ends_lets_th
 }
 
 #[test]
-fn one_that_waits_behind_a_parked_event_is_parked_itself() {
+fn one_that_waits_behind_another_notes_since_when() {
     let mut progress = Progress::default();
-    let decision = follow(None, facts(7), &mut progress, &policy());
+    let decision = follow(None, true, facts(7), &mut progress, &policy());
     assert_eq!(decision.gate, Gate::Follow { head: None });
-    assert_eq!(progress.parked_age_ms, Some(7_000));
+    assert_eq!(
+        (progress.parked_age_ms, progress.in_line_age_ms),
+        (None, Some(7_000))
+    );
     assert_eq!(progress.reason, reason::ENTRY_NOT_FOUND);
     let mut progress = Progress::default();
     let head = Some(Sequence(3));
     assert_eq!(
-        follow(head, facts(7), &mut progress, &policy()).gate,
+        follow(head, false, facts(7), &mut progress, &policy()).gate,
         Gate::Follow { head }
     );
     assert_eq!(
@@ -256,7 +259,7 @@ fn who_waited_behind_an_unknown_user_was_parked_as_long() {
     let unknown = attempt(Some(404), Verdict::EntryNotFound);
     let after_following = |succeeds_unknown| {
         let mut progress = Progress::default();
-        follow(Some(Sequence(1)), facts(5), &mut progress, &policy());
+        follow(Some(Sequence(1)), false, facts(5), &mut progress, &policy());
         let facts = Facts {
             succeeds_unknown,
             ..facts(65)

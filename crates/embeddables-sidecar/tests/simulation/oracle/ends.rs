@@ -51,6 +51,7 @@ impl Oracle {
             Disposition::Delivered { .. } => {
                 let event = inner.lanes[lane].events.entry(id.to_owned()).or_default();
                 event.ended = true;
+                event.ends += 1;
                 let accepted = event.requests.iter().any(|request| {
                     request.created
                         && request
@@ -62,6 +63,7 @@ impl Oracle {
             Disposition::DeadLetter { reason, .. } => {
                 let event = inner.lanes[lane].events.entry(id.to_owned()).or_default();
                 event.ended = true;
+                event.ends += 1;
                 event.reason = Some(reason.to_string());
                 let event = &inner.lanes[lane].events[id];
                 self.check_reason(inner, lane, id, event, reason, now)
@@ -80,7 +82,9 @@ impl Oracle {
         now: Instant,
     ) -> Option<String> {
         let plan = self.event(lane, id);
-        let first = event.requests.first().map(|request| request.began);
+        let before = event.replayed.map_or(0, |(_, requests)| requests);
+        let first = event.requests.get(before).map(|request| request.began);
+        let begin = event.begin();
         let up = |from: Instant| Self::time_up(inner, from, now);
         let holds = match given {
             reason::UPSTREAM_REJECTED => plan.bad,
@@ -89,15 +93,12 @@ impl Oracle {
                 let unknown = self.plan.lanes[lane].users[plan.user]
                     .appears
                     .is_none_or(|appears| now - self.begin <= appears + Duration::from_secs(60));
-                let waited = event
-                    .acknowledged
-                    .or(first)
-                    .is_some_and(|from| up(from) + SLACK >= last);
+                let waited = begin.or(first).is_some_and(|from| up(from) + SLACK >= last);
                 unknown && waited
             }
             reason::MAX_AGE => {
                 let held = self.operator_hold(inner, lane, event, now);
-                let spent = event.acknowledged.map(|from| up(from).saturating_sub(held));
+                let spent = begin.map(|from| up(from).saturating_sub(held));
                 spent.is_none_or(|spent| spent + SLACK >= self.plan.lanes[lane].max_age)
             }
             reason::DELIVER_BEFORE_PASSED => {
@@ -111,8 +112,7 @@ impl Oracle {
 
     /// Time that an operator held the lane since the event was acknowledged, as far as no crash came near.
     fn operator_hold(&self, inner: &Inner, lane: usize, event: &EventTruth, now: Instant) -> Duration {
-        let (Some((from, until)), Some(acknowledged)) = (inner.lanes[lane].operator, event.acknowledged)
-        else {
+        let (Some((from, until)), Some(acknowledged)) = (inner.lanes[lane].operator, event.begin()) else {
             return Duration::ZERO;
         };
         let crashed = inner
@@ -261,7 +261,7 @@ impl Oracle {
         let ended: usize = {
             let inner = self.inner();
             let events = inner.lanes.iter().flat_map(|lane| lane.events.values());
-            events.filter(|event| event.ended).count()
+            events.map(|event| event.ends).sum()
         };
         if ended != seen.len() {
             self.fail(format!(
@@ -276,6 +276,13 @@ impl Oracle {
 const SLACK: Duration = Duration::from_secs(2);
 
 impl EventTruth {
+    /// When its present life in the queue began.
+    fn begin(&self) -> Option<Instant> {
+        // It may have been taken although the caller was told otherwise.
+        let taken = self.acknowledged.into_iter().chain(self.written).min();
+        self.replayed.map(|(at, _)| at).or(taken)
+    }
+
     /// Whether an attempt of unknown fate was followed by one that was sent.
     fn may_be_twice(&self) -> bool {
         let mut unknown = false;

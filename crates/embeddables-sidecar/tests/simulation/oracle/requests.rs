@@ -81,7 +81,9 @@ impl Oracle {
         if truth.deadline.is_some_and(|deadline| deadline <= self.wall_now()) {
             return Some("sent after its deliver_before".to_owned());
         }
-        let unknown_fate = truth.requests.iter().any(|request| {
+        // An operator who replays an event means it to be sent.
+        let before = truth.replayed.map_or(0, |(_, requests)| requests);
+        let unknown_fate = truth.requests.iter().skip(before).any(|request| {
             request
                 .answered
                 .is_none_or(|answered| answered.fate == Fate::Ambiguous)
@@ -95,6 +97,9 @@ impl Oracle {
     /// Holds, pauses, breaker, rate and concurrency.
     fn check_gates(&self, inner: &Inner, lane: usize, key: usize, now: Instant) -> Option<String> {
         let (plan, truth) = (&self.plan.lanes[lane], &inner.lanes[lane]);
+        if truth.unsettled_since.is_some_and(|since| since < now) {
+            return Some("sent although what became of others cannot be written".to_owned());
+        }
         if truth.in_flight.len() >= plan.max_in_flight {
             return Some(format!("more than {} at once", plan.max_in_flight));
         }

@@ -34,7 +34,7 @@ use crate::enqueue::codec;
 use crate::settle::progress::Progress;
 use crate::settle::rules::{Ambiguity, Policy};
 
-const PROJECT: &str = "pr_1";
+pub(super) const PROJECT: &str = "pr_1";
 
 /// Steady and wall time are tokio's, which the tests pause.
 pub(super) struct TestClock(Instant);
@@ -51,7 +51,7 @@ impl Clock for TestClock {
 
 /// Running time of the queue on tokio's clock.
 #[derive(Debug)]
-struct Running(Instant);
+pub(super) struct Running(pub(super) Instant);
 
 impl embeddables_queue::RunningClock for Running {
     fn elapsed(&self) -> Duration {
@@ -65,13 +65,13 @@ type Scripted = (Duration, Attempt);
 pub(super) struct World {
     pub(super) store: Arc<MemoryQueue>,
     pub(super) clock: Arc<TestClock>,
-    script: Arc<Mutex<VecDeque<Scripted>>>,
+    pub(super) script: Arc<Mutex<VecDeque<Scripted>>>,
     /// Attempts under way at once, at most.
     pub(super) peak: Arc<AtomicUsize>,
     pub(super) calls: Arc<AtomicUsize>,
     /// Ids in the order in which they were sent.
     pub(super) sent: Arc<Mutex<Vec<String>>>,
-    next_id: AtomicUsize,
+    pub(super) next_id: AtomicUsize,
     pub(super) endpoint: watch::Sender<Arc<Endpoint>>,
     pub(super) board: Mutex<Board>,
 }
