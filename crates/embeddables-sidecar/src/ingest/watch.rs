@@ -22,6 +22,9 @@ use super::status;
 use crate::enqueue::lane;
 use crate::pipeline::Pipeline;
 
+/// Damaged rows in a row after which the store ends a page.
+const UNREADABLE_AT_MOST: u64 = 256;
+
 /// Outcomes read at once: a note may have 8 KiB.
 const PAGE: usize = 64;
 
@@ -129,7 +132,9 @@ impl Watcher {
         if !is_next && self.after + 1 < self.store.books().outcomes.oldest {
             return Err(self.expired());
         }
-        self.after = page.last().map_or(newest, |last| last.number);
+        // A page may end early, with nothing in it, at so many rows that cannot be read: no sound one is among these numbers.
+        let unreadable = newest.min(self.after + UNREADABLE_AT_MOST);
+        self.after = page.last().map_or(unreadable, |last| last.number);
         let told = page.iter().filter(|outcome| self.is_asked_for(outcome));
         let told: Vec<_> = told.map(|outcome| self.message(outcome)).collect();
         self.read.extend(told);

@@ -116,6 +116,8 @@ struct LaneTruth {
     newest_request: Option<Instant>,
     /// Users that upstream was seen to know in this life.
     known: BTreeSet<usize>,
+    /// When upstream first said that it does not know a user.
+    unknown_since: BTreeMap<usize, Instant>,
     begun: Vec<Instant>,
     operator: Option<(Instant, Instant)>,
 }
@@ -157,6 +159,7 @@ impl Oracle {
             rejected: None,
             newest_request: None,
             known: BTreeSet::new(),
+            unknown_since: BTreeMap::new(),
             begun: Vec::new(),
             operator: None,
         };

@@ -94,7 +94,9 @@ impl Oracle {
                     .appears
                     .is_none_or(|appears| now - self.begin <= appears + Duration::from_secs(60));
                 let waited = begin.or(first).is_some_and(|from| up(from) + SLACK >= last);
-                unknown && waited
+                // Whatever it waited for before counts for nothing.
+                let told = inner.lanes[lane].unknown_since.get(&plan.user);
+                unknown && waited && told.is_some_and(|from| up(*from) + SLACK >= last)
             }
             reason::MAX_AGE => {
                 let held = self.operator_hold(inner, lane, event, now);

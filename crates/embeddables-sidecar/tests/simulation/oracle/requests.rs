@@ -225,6 +225,7 @@ impl Oracle {
             truth.known.insert(request.user);
         } else if answered.not_found {
             truth.known.remove(&request.user);
+            truth.unknown_since.entry(request.user).or_insert(now);
         }
         self.note(&mut inner, format!("{} answered {:?}", request.id, answered.fate));
     }
