@@ -18,7 +18,7 @@ use crate::time::EventTime;
 
 /// Returns the event's content in canonical form. Personal data: to be hashed with a key, not to be kept.
 pub fn canonical(event: &Event) -> Vec<u8> {
-    let mut form = Form(Vec::with_capacity(256));
+    let mut form = Form(Vec::with_capacity(512));
     form.tag(b'1');
     form.text(&event.embeddable_id);
     form.text(&event.name);

@@ -40,6 +40,12 @@ macro_rules! checked_text {
             }
         }
 
+        impl From<$name> for Arc<str> {
+            fn from(text: $name) -> Self {
+                text.0
+            }
+        }
+
         impl AsRef<str> for $name {
             fn as_ref(&self) -> &str {
                 &self.0

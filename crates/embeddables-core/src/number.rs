@@ -39,10 +39,17 @@ pub(crate) fn write_number(out: &mut String, number: f64) -> Result<(), Reason> 
 
 /// Appends a string as a JSON literal. Escapes only what JSON demands.
 pub(crate) fn write_string(out: &mut String, text: &str) {
+    let is_escaped = |byte: u8| byte < 0x20 || byte == b'"' || byte == b'\\';
     out.push('"');
+    // Hardly a text holds one. Without an early end the compiler looks at many bytes at once.
+    if !text.bytes().fold(false, |found, byte| found | is_escaped(byte)) {
+        out.push_str(text);
+        out.push('"');
+        return;
+    }
     let mut written_until = 0;
     for (index, byte) in text.bytes().enumerate() {
-        if byte >= 0x20 && byte != b'"' && byte != b'\\' {
+        if !is_escaped(byte) {
             continue;
         }
         // Bytes below 0x80 are whole characters in UTF-8, so that these indices lie between characters.

@@ -15,6 +15,9 @@ use crate::number::{write_number, write_string};
 use crate::validate::Found;
 use crate::violation::{Field, Reason, Violation};
 
+/// Room for the text of most structures, so that it does not grow again and again.
+const USUAL_BYTES: usize = 256;
+
 /// Properties of an event, as the caller gives them. Unchecked; personal data.
 #[derive(Clone, Default, PartialEq)]
 pub enum Properties {
@@ -184,7 +187,8 @@ struct Writer<'a> {
 
 impl<'a> Writer<'a> {
     fn new(field: Field, stamp: Option<Stamp<'a>>) -> Self {
-        let mut out = String::from("{");
+        let mut out = String::with_capacity(USUAL_BYTES);
+        out.push('{');
         if let Some(stamp) = stamp {
             write_stamp(&mut out, stamp);
         }

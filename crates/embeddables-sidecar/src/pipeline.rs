@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use embeddables_client::{Client, Endpoint, UpstreamRequest};
-use embeddables_core::{Event, ProjectId};
+use embeddables_core::{Event, EventId, ProjectId};
 use embeddables_proto::events::v1 as proto;
 use embeddables_queue::{Durability, NewRecord, ReadError, Sequence, Store, UnixMillis};
 use tokio::time::Instant;
@@ -183,12 +183,12 @@ impl Pipeline {
             .unwrap_or(self.rooms.default_durability);
 
         let mut records = Vec::with_capacity(events.len());
-        let mut projects = Vec::with_capacity(events.len());
+        let mut names = Vec::with_capacity(events.len());
         let mut verdicts: Vec<Result<usize, Refusal>> = Vec::with_capacity(events.len());
         for (event, options) in events {
-            verdicts.push(self.admit(event, *options, now).map(|(record, project)| {
+            verdicts.push(self.admit(event, *options, now).map(|(record, name)| {
                 records.push(record);
-                projects.push(project);
+                names.push(name);
                 records.len() - 1
             }));
         }
@@ -199,7 +199,6 @@ impl Pipeline {
         if records.is_empty() {
             return Ok(verdicts.into_iter().filter_map(Result::err).map(Err).collect());
         }
-        let ids: Vec<Box<str>> = records.iter().map(|record| record.id.clone()).collect();
         let mut appended: Vec<_> = self
             .enqueuer
             .append(records, durability, atomic)
@@ -213,8 +212,8 @@ impl Pipeline {
                 Err(refusal) => Err(refusal),
                 Ok(index) => match appended.get_mut(index).and_then(Option::take) {
                     Some(Ok(appended)) => {
-                        self.accepted(projects[index].clone(), &ids[index], appended, now)
-                            .await
+                        let (project, id) = &names[index];
+                        self.accepted(project.clone(), id.as_str(), appended, now).await
                     }
                     Some(Err(refusal)) => Err(refusal),
                     None => Err(Refusal::StorageRefused),
@@ -224,15 +223,18 @@ impl Pipeline {
         Ok(answers)
     }
 
-    /// Checks one event and makes its record.
+    /// Checks one event and makes its record; gives it with its project and id.
     fn admit(
         &self,
         event: &Event,
         options: Options,
         now: UnixMillis,
-    ) -> Result<(NewRecord, ProjectId), Refusal> {
+    ) -> Result<(NewRecord, (ProjectId, EventId)), Refusal> {
         let checked = self.rooms.validator.check(event, now).map_err(Refusal::Invalid)?;
-        let project = checked.event.project_id().clone();
+        let (project, id) = (
+            checked.event.project_id().clone(),
+            checked.event.event_id().clone(),
+        );
         if !self.rooms.endpoints.contains_key(&project) {
             return Err(Refusal::ProjectNotConfigured);
         }
@@ -242,10 +244,8 @@ impl Pipeline {
         {
             return Err(Refusal::DurabilityNotOnOffer);
         }
-        Ok((
-            self.enqueuer.record(checked, now, options.deliver_before),
-            project,
-        ))
+        let record = self.enqueuer.record(checked, now, options.deliver_before);
+        Ok((record, (project, id)))
     }
 
     /// The answer for an event that is safe now; of a duplicate it tells the present state.

@@ -68,9 +68,10 @@ impl Validator {
             let context = self.ids.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
             uuid::Timestamp::from_unix(&*context, millis / 1_000, nanos)
         };
-        let id = Uuid::new_v7(timestamp).hyphenated().to_string();
+        let mut text = Uuid::encode_buffer();
+        let id = Uuid::new_v7(timestamp).hyphenated().encode_lower(&mut text);
         #[expect(clippy::expect_used, reason = "a UUID is 36 visible ASCII characters")]
-        EventId::try_from(id).expect("a UUID is an event id")
+        EventId::parse(id).expect("a UUID is an event id")
     }
 }
 

@@ -2,12 +2,13 @@
 //!
 //! # Invariants
 //! 1. A refused record writes nothing. Of an atomic call everything is decided before anything is written.
-//! 2. A repeat of an id adds nothing, also within one commit: the id's row is looked up in the same transaction.
+//! 2. A repeat of an id adds nothing, also within one commit: the row of the id is inserted before that of the record, and is
+//!    what finds the repeat.
 //! 3. A repeat of an id whose record was discarded or quarantined is a new record.
 
 use std::collections::{BTreeMap, HashMap};
 
-use rusqlite::{OptionalExtension, params};
+use rusqlite::{CachedStatement, Connection, OptionalExtension, params};
 
 use super::codec::{Body, record_checksum, sql};
 use super::draft::{Draft, SizeBounds};
@@ -33,12 +34,33 @@ impl Incoming<'_> {
     }
 }
 
+/// The statements that each new record runs, prepared once for many.
+pub(super) struct Inserts<'a> {
+    record: CachedStatement<'a>,
+    id: CachedStatement<'a>,
+}
+
+impl<'a> Inserts<'a> {
+    /// Takes them out of the connection's cache.
+    pub(super) fn prepare(connection: &'a Connection) -> rusqlite::Result<Self> {
+        Ok(Self {
+            record: connection.prepare_cached(
+                "INSERT INTO records (sequence, lane, due, settled_claim, crc, accept_time, accept_running, order_key,
+                    id, progress, payload)
+                 VALUES (?1, ?2, 0, 0, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+            )?,
+            id: connection.prepare_cached(
+                "INSERT INTO ids (lane, id, sequence, fingerprint, accept_time, durability)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT DO NOTHING",
+            )?,
+        })
+    }
+}
+
 /// What is to be done with a record.
 enum Verdict {
-    /// Insert it; the id's row is new.
-    Fresh(usize),
-    /// Insert it in place of a forgotten one with the same id.
-    Again(usize),
+    /// Insert it, in place of a forgotten one if there is one with the same id.
+    New(usize),
     /// Its id is known, with the same content.
     Known(Appended),
     /// Do nothing.
@@ -47,19 +69,57 @@ enum Verdict {
 
 impl Draft<'_> {
     /// Appends the records of one call.
-    pub(super) fn append(&mut self, append: &Append) -> Result<Vec<Result<Appended, Refused>>, Trouble> {
-        if append.atomic && append.records.len() > 1 {
-            return self.append_atomic(&append.records);
+    pub(super) fn append(
+        &mut self,
+        append: &Append,
+        inserts: &mut Inserts<'_>,
+    ) -> Result<Vec<Result<Appended, Refused>>, Trouble> {
+        if append.atomic
+            && append.records.len() > 1
+            && let Some(refused) = self.refused_together(&append.records)?
+        {
+            return Ok(refused);
         }
         let mut results = Vec::with_capacity(append.records.len());
         for record in &append.records {
-            let verdict = self.decide(record, &BTreeMap::new())?;
-            results.push(self.carry_out(record, verdict)?);
+            results.push(self.append_one(record, inserts)?);
         }
         Ok(results)
     }
 
-    fn append_atomic(&mut self, records: &[NewRecord]) -> Result<Vec<Result<Appended, Refused>>, Trouble> {
+    fn append_one(
+        &mut self,
+        record: &NewRecord,
+        inserts: &mut Inserts<'_>,
+    ) -> Result<Result<Appended, Refused>, Trouble> {
+        // Most ids are new, and there is room for most: then the insert itself tells that the id is new.
+        if let Some(lane) = self.configured_lane(&record.lane)
+            && self
+                .refused_for_size(lane, needed_bytes(record), &BTreeMap::new())
+                .is_none()
+            && self.insert_id(lane, record, &mut inserts.id)?
+        {
+            return Ok(Ok(self.insert_appended(lane, record, inserts)?));
+        }
+        Ok(match self.decide(record, &BTreeMap::new())? {
+            Verdict::Known(appended) => Ok(appended),
+            Verdict::Refuse(refused) => Err(refused),
+            Verdict::New(lane) => {
+                let mut replace = self.connection.prepare_cached(
+                    "INSERT OR REPLACE INTO ids (lane, id, sequence, fingerprint, accept_time, durability)
+                     VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+                )?;
+                self.insert_id(lane, record, &mut replace)?;
+                Ok(self.insert_appended(lane, record, inserts)?)
+            }
+        })
+    }
+
+    /// The results of an atomic call of which something is refused; `None` where nothing is.
+    fn refused_together(
+        &self,
+        records: &[NewRecord],
+    ) -> Result<Option<Vec<Result<Appended, Refused>>>, Trouble> {
         let mut reserved: BTreeMap<&str, u64> = BTreeMap::new();
         let mut within: HashMap<(&str, &str), &NewRecord> = HashMap::new();
         let mut refusals: Vec<Option<Refused>> = Vec::with_capacity(records.len());
@@ -71,7 +131,7 @@ impl Draft<'_> {
                 None => {
                     within.insert(key, record);
                     match self.decide(record, &reserved)? {
-                        Verdict::Fresh(_) | Verdict::Again(_) => {
+                        Verdict::New(_) => {
                             *reserved.entry(record.lane.as_str()).or_default() += needed_bytes(record);
                             None
                         }
@@ -81,18 +141,12 @@ impl Draft<'_> {
                 }
             });
         }
-        if refusals.iter().any(Option::is_some) {
-            return Ok(refusals
+        Ok(refusals.iter().any(Option::is_some).then(|| {
+            refusals
                 .into_iter()
                 .map(|refusal| Err(refusal.unwrap_or(Refused::NotAlone)))
-                .collect());
-        }
-        let mut results = Vec::with_capacity(records.len());
-        for record in records {
-            let verdict = self.decide(record, &BTreeMap::new())?;
-            results.push(self.carry_out(record, verdict)?);
-        }
-        Ok(results)
+                .collect()
+        }))
     }
 
     /// `reserved` is the room promised to records of the same call, by lane.
@@ -120,11 +174,7 @@ impl Draft<'_> {
         if let Some(refused) = self.refused_for_size(lane, needed_bytes(record), reserved) {
             return Ok(Verdict::Refuse(refused));
         }
-        Ok(if known.is_some() {
-            Verdict::Again(lane)
-        } else {
-            Verdict::Fresh(lane)
-        })
+        Ok(Verdict::New(lane))
     }
 
     fn refused_for_size(
@@ -184,18 +234,32 @@ impl Draft<'_> {
         })
     }
 
-    fn carry_out(
-        &mut self,
+    /// Inserts the row of an id for the next sequence; `false` where the statement left it alone.
+    fn insert_id(
+        &self,
+        lane: usize,
         record: &NewRecord,
-        verdict: Verdict,
-    ) -> Result<Result<Appended, Refused>, Trouble> {
-        let (lane, again) = match verdict {
-            Verdict::Known(appended) => return Ok(Ok(appended)),
-            Verdict::Refuse(refused) => return Ok(Err(refused)),
-            Verdict::Fresh(lane) => (lane, false),
-            Verdict::Again(lane) => (lane, true),
-        };
-        let sequence = self.insert_record(&Incoming {
+        statement: &mut CachedStatement<'_>,
+    ) -> Result<bool, Trouble> {
+        let inserted = statement.execute(params![
+            self.lane_number(lane),
+            &*record.id,
+            sql(self.effects.store.next_sequence),
+            record.fingerprint.as_slice(),
+            record.accept_time.0,
+            rows::durability_code(self.durability),
+        ])?;
+        Ok(inserted > 0)
+    }
+
+    /// Inserts a record whose id has its row.
+    fn insert_appended(
+        &mut self,
+        lane: usize,
+        record: &NewRecord,
+        inserts: &mut Inserts<'_>,
+    ) -> Result<Appended, Trouble> {
+        let incoming = Incoming {
             lane,
             accept_time: record.accept_time.0,
             deadline: record.deadline,
@@ -203,32 +267,22 @@ impl Draft<'_> {
             id: &record.id,
             progress: &[],
             payload: &record.payload,
-        })?;
-        let statement = if again {
-            "INSERT OR REPLACE INTO ids (lane, id, sequence, fingerprint, accept_time, durability)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6)"
-        } else {
-            "INSERT INTO ids (lane, id, sequence, fingerprint, accept_time, durability)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6)"
         };
-        self.connection.prepare_cached(statement)?.execute(params![
-            self.lane_number(lane),
-            &*record.id,
-            sql(sequence),
-            record.fingerprint.as_slice(),
-            record.accept_time.0,
-            rows::durability_code(self.durability),
-        ])?;
+        let sequence = self.insert_record(&incoming, inserts)?;
         self.counters(lane).accepted += 1;
-        Ok(Ok(Appended {
+        Ok(Appended {
             sequence: Sequence(sequence),
             durability: self.durability,
             duplicate: false,
-        }))
+        })
     }
 
     /// Inserts a never-settled record under the next sequence and moves `ready` and the room used; `accepted` is the caller's.
-    pub(super) fn insert_record(&mut self, incoming: &Incoming<'_>) -> Result<u64, Trouble> {
+    pub(super) fn insert_record(
+        &mut self,
+        incoming: &Incoming<'_>,
+        inserts: &mut Inserts<'_>,
+    ) -> Result<u64, Trouble> {
         let sequence = self.effects.store.next_sequence;
         let accept_running = sql(self.lane_clock(incoming.lane));
         let body = Body {
@@ -240,23 +294,17 @@ impl Draft<'_> {
             id: incoming.id,
             payload: incoming.payload,
         };
-        self.connection
-            .prepare_cached(
-                "INSERT INTO records (sequence, lane, due, settled_claim, crc, accept_time, accept_running, order_key,
-                    id, progress, payload)
-                 VALUES (?1, ?2, 0, 0, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
-            )?
-            .execute(params![
-                body.sequence,
-                body.lane,
-                record_checksum(body.checksum(), 0, 0, incoming.progress),
-                body.accept_time,
-                body.accept_running,
-                body.order_key,
-                body.id,
-                incoming.progress,
-                body.payload,
-            ])?;
+        inserts.record.execute(params![
+            body.sequence,
+            body.lane,
+            record_checksum(body.checksum(), 0, 0, incoming.progress),
+            body.accept_time,
+            body.accept_running,
+            body.order_key,
+            body.id,
+            incoming.progress,
+            body.payload,
+        ])?;
         if let Some(deadline) = incoming.deadline {
             self.set_deadline(incoming.lane, sequence, deadline)?;
         }

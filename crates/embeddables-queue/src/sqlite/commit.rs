@@ -2,6 +2,7 @@
 
 use rusqlite::Connection;
 
+use super::append::Inserts;
 use super::command::Group;
 use super::draft::{Draft, SizeBounds};
 use super::state::{Effects, State, StoreRow};
@@ -148,9 +149,10 @@ fn write(draft: &mut Draft<'_>, group: &Group, terms: &Terms) -> Result<Answers,
     for call in &group.takes {
         answers.takes.push(draft.take(&call.sequences, &call.take_as)?);
     }
-    if terms.scope == Scope::All {
+    if terms.scope == Scope::All && !group.appends.is_empty() {
+        let mut inserts = Inserts::prepare(draft.connection)?;
         for call in &group.appends {
-            answers.appends.push(draft.append(&call.append)?);
+            answers.appends.push(draft.append(&call.append, &mut inserts)?);
         }
     }
     if terms.scope != Scope::SettlementsOnly {

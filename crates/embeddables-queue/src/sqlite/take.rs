@@ -2,7 +2,7 @@
 
 use rusqlite::{OptionalExtension, params};
 
-use super::append::Incoming;
+use super::append::{Incoming, Inserts};
 use super::codec::{sql, unsigned};
 use super::command::Suspected;
 use super::draft::{Draft, NewOutcome};
@@ -53,7 +53,7 @@ impl Draft<'_> {
                 })?;
             }
             TakeAs::Replay { progress } => {
-                let sequence = self.insert_record(&Incoming {
+                let incoming = Incoming {
                     lane,
                     accept_time: row.accept_time,
                     deadline: None,
@@ -61,7 +61,8 @@ impl Draft<'_> {
                     id: &row.id,
                     progress,
                     payload: &row.payload,
-                })?;
+                };
+                let sequence = self.insert_record(&incoming, &mut Inserts::prepare(self.connection)?)?;
                 self.connection
                     .prepare_cached("UPDATE ids SET sequence = ?3 WHERE lane = ?1 AND id = ?2")?
                     .execute(params![row.lane, &*row.id, sql(sequence)])?;

@@ -153,6 +153,41 @@ pub(crate) async fn an_atomic_call_is_taken_whole_or_not_at_all<B: Backend>(back
     assert_eq!(store.books().lanes[0].1.accepted, 3);
 }
 
+pub(crate) async fn a_call_may_repeat_ids_of_its_own<B: Backend>(backend: B) {
+    let store = backend.open();
+    // However many rows are written at once: each new id is followed by its repeat and by another content, sooner or later.
+    let ids: Vec<_> = (0..40).map(|index| format!("id-{index:02}")).collect();
+    let mut records = Vec::new();
+    for (index, id) in ids.iter().enumerate() {
+        records.push(record("a", id, "one"));
+        if index % 3 == 0 {
+            records.push(record("a", id, "one"));
+        }
+        if index % 10 == 9 {
+            records.push(record("a", &ids[index - 5], "other"));
+        }
+    }
+    let expected: Vec<_> = records.iter().map(|record| record.id.clone()).collect();
+    let results = try_append(&*store, records).await;
+    let mut new = Vec::new();
+    for (id, result) in expected.iter().zip(&results) {
+        match result {
+            Ok(appended) if !appended.duplicate => new.push((id.to_string(), appended.sequence)),
+            Ok(repeat) => assert_eq!(new.last().unwrap(), &(id.to_string(), repeat.sequence)),
+            Err(refused) => assert_eq!(*refused, Refused::Conflict),
+        }
+    }
+    assert_eq!(results.iter().filter(|result| result.is_err()).count(), 4);
+    assert!(new.iter().map(|(id, _)| id).eq(&ids));
+    let claimed = claim(&*store, 100, 1).await;
+    let leased = claimed.leases.iter();
+    assert!(leased.map(|lease| (lease.id.to_string(), lease.sequence)).eq(new));
+    for lease in &claimed.leases {
+        settle(&*store, lease, delivered(2)).await;
+    }
+    check_balance(&store.books());
+}
+
 pub(crate) async fn an_atomic_call_may_repeat_itself<B: Backend>(backend: B) {
     let store = backend.open();
     let results = append_atomic(&*store, &[("x", "x"), ("x", "x")]).await;

@@ -46,6 +46,7 @@ conformance! {
         an_id_is_unique_within_its_lane_only,
         another_content_under_a_known_id_is_a_conflict,
         an_atomic_call_is_taken_whole_or_not_at_all,
+        a_call_may_repeat_ids_of_its_own,
         an_atomic_call_may_repeat_itself,
         a_full_queue_refuses_new_records_and_knows_old_ones,
         an_unknown_lane_is_refused,

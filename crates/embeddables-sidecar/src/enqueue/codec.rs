@@ -11,9 +11,16 @@ use embeddables_core::{
 };
 use embeddables_queue::UnixMillis;
 use prost::Message;
+use prost::encoding::{WireType, encode_key, encode_varint, int64};
 
 /// Version of the encoding, its first byte.
 const VERSION: u8 = 1;
+
+/// Most bytes of a text's tag and length: texts are shorter than 256 MiB.
+const TEXT_FRAME_MAX_BYTES: usize = 5;
+
+/// Most bytes of an integer with its tag.
+const INTEGER_MAX_BYTES: usize = 11;
 
 /// What a record's payload holds.
 #[derive(Clone, Debug)]
@@ -73,21 +80,48 @@ struct StoredV1 {
 pub fn encode(event: ValidEvent, deliver_before: Option<UnixMillis>) -> Bytes {
     let time_ms = event.time().unix_millis();
     let parts = event.into_parts();
-    let stored = StoredV1 {
-        event_id: parts.event_id.as_str().to_owned(),
-        project_id: parts.project_id.as_str().to_owned(),
-        embeddable_id: parts.embeddable_id.as_str().to_owned(),
-        name: parts.name.as_str().to_owned(),
-        time_ms,
-        identifier_key: parts.identifier_key,
-        identifier_json: parts.identifier_json,
-        props_json: parts.props_json,
-        deliver_before_ms: deliver_before.map(|time| time.0),
+    let texts_before_time = [
+        (1, parts.event_id.as_str()),
+        (2, parts.project_id.as_str()),
+        (3, parts.embeddable_id.as_str()),
+        (4, parts.name.as_str()),
+    ];
+    let texts_behind_time = [
+        (6, &*parts.identifier_key),
+        (7, &*parts.identifier_json),
+        (8, &*parts.props_json),
+    ];
+    let text_bytes = |texts: &[(u32, &str)]| {
+        let bytes = texts.iter().map(|(_, text)| text.len() + TEXT_FRAME_MAX_BYTES);
+        bytes.sum::<usize>()
     };
-    let mut buffer = Vec::with_capacity(1 + stored.encoded_len());
+    let capacity =
+        1 + text_bytes(&texts_before_time) + text_bytes(&texts_behind_time) + 2 * INTEGER_MAX_BYTES;
+
+    let mut buffer = Vec::with_capacity(capacity);
     buffer.push(VERSION);
-    stored.encode_raw(&mut buffer);
+    for (tag, text) in texts_before_time {
+        put_text(&mut buffer, tag, text);
+    }
+    if time_ms != 0 {
+        int64::encode(5, &time_ms, &mut buffer);
+    }
+    for (tag, text) in texts_behind_time {
+        put_text(&mut buffer, tag, text);
+    }
+    if let Some(time) = deliver_before {
+        int64::encode(9, &time.0, &mut buffer);
+    }
     buffer.into()
+}
+
+/// Writes a field as `prost` does, only from text that is borrowed.
+fn put_text(buffer: &mut Vec<u8>, tag: u32, text: &str) {
+    if !text.is_empty() {
+        encode_key(tag, WireType::LengthDelimited, buffer);
+        encode_varint(text.len() as u64, buffer);
+        buffer.extend_from_slice(text.as_bytes());
+    }
 }
 
 /// Reads what [`encode`] wrote.
@@ -158,6 +192,29 @@ mod tests {
             let stored = decode(&encode(event.clone(), Some(UnixMillis(7)))).expect("decodes");
             assert_eq!(stored.event, event);
             assert_eq!(stored.deliver_before, Some(UnixMillis(7)));
+        }
+    }
+
+    #[test]
+    fn what_is_encoded_is_the_message() {
+        for (seconds, deliver_before) in [
+            (1_640_995_200, Some(UnixMillis(-7))),
+            (0, Some(UnixMillis(0))),
+            (-1, None),
+        ] {
+            let event = event(seconds, 0);
+            let message = StoredV1 {
+                event_id: event.event_id().to_string(),
+                project_id: event.project_id().to_string(),
+                embeddable_id: event.embeddable_id().to_string(),
+                name: event.name().to_string(),
+                time_ms: seconds * 1_000,
+                identifier_key: event.identifier_key().to_owned(),
+                identifier_json: event.identifier_json().to_owned(),
+                props_json: event.props_json().to_owned(),
+                deliver_before_ms: deliver_before.map(|time| time.0),
+            };
+            assert_eq!(encode(event, deliver_before)[1..], message.encode_to_vec());
         }
     }
 

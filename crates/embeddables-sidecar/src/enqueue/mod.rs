@@ -97,7 +97,7 @@ impl Enqueuer {
 
 /// The lane of a project.
 pub fn lane(project: &ProjectId) -> LaneName {
-    LaneName::new(project.as_str())
+    LaneName::new(project.clone())
 }
 
 /// Each part goes in with its length, so that no two lists of parts are the same bytes.

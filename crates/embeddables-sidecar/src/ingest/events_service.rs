@@ -1,5 +1,6 @@
 //! The gRPC service: one method a call of the contract, each a few lines over the pipeline.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -133,7 +134,7 @@ impl proto::events_service_server::EventsService for EventsService {
         let results = verdicts
             .into_iter()
             .enumerate()
-            .map(|(index, verdict)| publish_result(verdict, &format!("events[{index}]")))
+            .map(|(index, verdict)| publish_result(verdict, format_args!("events[{index}]")))
             .collect();
         Ok(Response::new(proto::PublishEventsResponse { results }))
     }
@@ -278,11 +279,11 @@ fn whole_call(verdicts: &[Verdict], all_or_nothing: bool) -> Option<Status> {
 }
 
 /// The result of one event of many; `path` is the event's, for example `events[3]`.
-pub(super) fn publish_result(verdict: Verdict, path: &str) -> proto::PublishResult {
+pub(super) fn publish_result(verdict: Verdict, path: fmt::Arguments<'_>) -> proto::PublishResult {
     use proto::publish_result::Result as Published;
     let result = match verdict {
         Ok(accepted) => Published::Status(accepted.into_answer()),
-        Err(refusal) => Published::Refusal(refusal.to_proto(path)),
+        Err(refusal) => Published::Refusal(refusal.to_proto(&path.to_string())),
     };
     proto::PublishResult { result: Some(result) }
 }

@@ -177,6 +177,6 @@ impl Group {
 fn stream_result(sequence: i64, verdict: Verdict) -> proto::StreamResult {
     proto::StreamResult {
         sequence,
-        result: Some(publish_result(verdict, "event")),
+        result: Some(publish_result(verdict, format_args!("event"))),
     }
 }
