@@ -71,7 +71,7 @@ section! {
         #[serde(with = "super::units::percent")]
         project_share_percent: u8 = 50;
         /// Most of `max_bytes` that one project's dead letters may use, in percent: beyond it that project's new events are
-        /// refused (`DEAD_LETTERS_FULL`) until an operator replays or discards some. From 1 to 100. Default: `25`.
+        /// refused (`DEAD_LETTERS_FULL`) until an operator replays some. From 1 to 100. Default: `25`.
         #[serde(with = "super::units::percent")]
         dead_letter_share_percent: u8 = 25;
         /// How safe an event is before it is acknowledged where a call asks for nothing: `memory`, `buffered` (written)

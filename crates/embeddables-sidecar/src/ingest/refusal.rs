@@ -57,7 +57,7 @@ pub enum Refusal {
     ProjectFull,
     /// The project's dead letters are at their share of the queue, `queue.dead_letter_share_percent`.
     #[error(
-        "too many events of this project were given up and lie in the queue: its operator must replay or discard some \
+        "too many events of this project were given up and lie in the queue: its operator must replay some \
          (`embeddables-sidecar dead-letters`), then retry with the same event_id"
     )]
     DeadLettersFull,
