@@ -70,7 +70,7 @@ impl Identifiers {
         if by == Some(sequence) {
             return Ok(());
         }
-        if self.ordered {
+        if self.ordered && !outstanding.in_line.contains(&sequence) {
             outstanding.in_line.push(sequence);
         }
         Err(Occupied { by })
