@@ -18,6 +18,7 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::classify::{classify, needs_body};
 use crate::config::{self, ClientConfig, ConfigError};
+use crate::connections::{Connections, Place};
 use crate::endpoint::Endpoint;
 use crate::redact::excerpt;
 use crate::transport;
@@ -34,7 +35,7 @@ const JSON: &str = "application/json";
 /// HTTP client of the events API. A clone shares its connections.
 #[derive(Clone, Debug)]
 pub struct Client {
-    http: reqwest::Client,
+    connections: Arc<Connections>,
     config: Arc<ClientConfig>,
     connect_timeout: Duration,
 }
@@ -51,27 +52,36 @@ impl Client {
         let user_agent =
             http::HeaderValue::from_str(&config.user_agent).map_err(|_| ConfigError::UserAgent)?;
         let connect_timeout = config.connect_timeout.min(config.attempt_timeout / 2);
-        let mut builder = reqwest::Client::builder()
-            .tls_backend_preconfigured(config::tls(&config)?)
-            .user_agent(user_agent)
-            .connect_timeout(connect_timeout)
-            .redirect(reqwest::redirect::Policy::none())
-            .retry(reqwest::retry::never())
-            .referer(false)
-            .no_proxy()
-            .pool_idle_timeout(config.pool_idle_timeout)
-            .pool_max_idle_per_host(config.pool_max_idle)
-            .tcp_nodelay(true)
-            .tcp_keepalive(Duration::from_secs(30))
-            .http2_keep_alive_interval(Duration::from_secs(20))
-            .http2_keep_alive_timeout(Duration::from_secs(10))
-            .http2_max_header_list_size(64 * 1024);
-        if let Some(proxy) = &config.proxy {
-            builder = builder.proxy(reqwest::Proxy::all(proxy).map_err(|_| ConfigError::Proxy)?);
+        let tls = config::tls(&config)?;
+        let mut proxy = None;
+        if let Some(url) = &config.proxy {
+            proxy = Some(reqwest::Proxy::all(url).map_err(|_| ConfigError::Proxy)?);
         }
-        let http = builder.build().map_err(|source| ConfigError::Http { source })?;
+        let builder = || {
+            let builder = reqwest::Client::builder()
+                .tls_backend_preconfigured(tls.clone())
+                .user_agent(user_agent.clone())
+                .connect_timeout(connect_timeout)
+                .redirect(reqwest::redirect::Policy::none())
+                .retry(reqwest::retry::never())
+                .referer(false)
+                .no_proxy()
+                .pool_idle_timeout(config.pool_idle_timeout)
+                .pool_max_idle_per_host(config.pool_max_idle)
+                .tcp_nodelay(true)
+                .tcp_keepalive(Duration::from_secs(30))
+                .http2_keep_alive_interval(Duration::from_secs(20))
+                .http2_keep_alive_timeout(Duration::from_secs(10))
+                .http2_max_header_list_size(64 * 1024);
+            match &proxy {
+                Some(proxy) => builder.proxy(proxy.clone()),
+                None => builder,
+            }
+        };
+        let connections = Connections::new(config.http2_connections, builder);
+        let connections = connections.map_err(|source| ConfigError::Http { source })?;
         Ok(Self {
-            http,
+            connections: Arc::new(connections),
             config: Arc::new(config),
             connect_timeout,
         })
@@ -90,12 +100,13 @@ impl Client {
         if event.project_id() != endpoint.project_id() {
             return wrong_project();
         }
-        let request = self
-            .http
+        let place = self.connections.take();
+        let request = place
+            .http()
             .post(endpoint.events_url().clone())
             .header(CONTENT_TYPE, JSON)
             .body(wire::body(event));
-        self.exchange(endpoint, request, Some(event)).await
+        self.exchange(place, endpoint, request, Some(event)).await
     }
 
     /// Returns the request that [`Client::send`] would make: for a preview. Sends nothing.
@@ -119,8 +130,9 @@ impl Client {
     /// # Cancel safety
     /// Dropping the future ends the exchange; upstream changes nothing either way.
     pub async fn check_key(&self, endpoint: &Endpoint) -> KeyCheck {
-        let request = self.http.get(endpoint.entries_url());
-        let attempt = self.exchange(endpoint, request, None).await;
+        let place = self.connections.take();
+        let request = place.http().get(endpoint.entries_url());
+        let attempt = self.exchange(place, endpoint, request, None).await;
         let verdict = match attempt.verdict {
             Verdict::Delivered(_) => KeyVerdict::Accepted,
             Verdict::KeyRejected => KeyVerdict::Rejected,
@@ -135,9 +147,10 @@ impl Client {
         }
     }
 
-    /// Makes one exchange within the attempt's time and classifies it.
+    /// Makes one exchange within the attempt's time and classifies it. Its place is given back with the last byte.
     async fn exchange(
         &self,
+        _place: Place,
         endpoint: &Endpoint,
         request: reqwest::RequestBuilder,
         event: Option<&ValidEvent>,

@@ -26,8 +26,11 @@ pub struct ClientConfig {
     pub user_agent: String,
     /// Time after which an unused connection is closed. Default: `60s`.
     pub pool_idle_timeout: Duration,
-    /// Most unused HTTP/1.1 connections kept to a host. Default: `64`. HTTP/2 needs one.
+    /// Most unused HTTP/1.1 connections kept to a host. Default: `64`.
     pub pool_max_idle: usize,
+    /// Most HTTP/2 connections, each used once the ones before it have [`STREAMS_PER_CONNECTION`](crate::STREAMS_PER_CONNECTION)
+    /// requests under way. Default: `4`. Requests beyond what upstream allows on all of them wait, and their time runs.
+    pub http2_connections: usize,
 }
 
 impl Default for ClientConfig {
@@ -40,6 +43,7 @@ impl Default for ClientConfig {
             user_agent: concat!("embeddables-client/", env!("CARGO_PKG_VERSION")).to_owned(),
             pool_idle_timeout: Duration::from_secs(60),
             pool_max_idle: 64,
+            http2_connections: 4,
         }
     }
 }
@@ -56,6 +60,7 @@ impl fmt::Debug for ClientConfig {
             .field("user_agent", &self.user_agent)
             .field("pool_idle_timeout", &self.pool_idle_timeout)
             .field("pool_max_idle", &self.pool_max_idle)
+            .field("http2_connections", &self.http2_connections)
             .finish()
     }
 }

@@ -122,6 +122,7 @@ fn the_documented_defaults_are_the_real_ones() {
     assert_eq!(config.attempt_timeout, Duration::from_secs(30));
     assert_eq!(config.pool_idle_timeout, Duration::from_secs(60));
     assert_eq!(config.pool_max_idle, 64);
+    assert_eq!(config.http2_connections, 4);
     assert_eq!((config.ca_pem, config.proxy), (None, None));
     assert!(config.user_agent.starts_with("embeddables-client/"));
 }

@@ -172,3 +172,60 @@ async fn a_goaway_at_the_stream_is_ambiguous() {
     );
     assert_eq!(upstream.request_count(), 1, "sent again in secret");
 }
+
+/// Holds back all answers until so many requests are there, over connections of 100 streams each.
+async fn start_crowded(acceptor: TlsAcceptor, crowd: usize) -> Upstream {
+    let arrived = Arc::new(tokio::sync::Barrier::new(crowd));
+    Upstream::start(move |stream, requests| {
+        let (acceptor, arrived) = (acceptor.clone(), Arc::clone(&arrived));
+        async move {
+            let peer = stream.peer_addr().unwrap().to_string();
+            // Of connections that are opened at the same time the client keeps one.
+            let Ok(stream) = acceptor.accept(stream).await else {
+                return;
+            };
+            let mut builder = h2::server::Builder::new();
+            let handshake = builder.max_concurrent_streams(100).handshake::<_, Bytes>(stream);
+            let Ok(mut connection) = handshake.await else {
+                return;
+            };
+            while let Some(Ok((_, mut respond))) = connection.accept().await {
+                requests.lock().unwrap().push(peer.clone());
+                let arrived = Arc::clone(&arrived);
+                tokio::spawn(async move {
+                    arrived.wait().await;
+                    let head = http::Response::builder().status(200).body(()).unwrap();
+                    respond.send_response(head, true).unwrap();
+                });
+            }
+        }
+    })
+    .await
+}
+
+#[tokio::test]
+async fn requests_beyond_the_streams_of_a_connection_take_another() {
+    let (ca_pem, acceptor) = tls();
+    let upstream = start_crowded(acceptor, 256).await;
+    let client = Client::new(ClientConfig {
+        ca_pem: Some(ca_pem),
+        ..ClientConfig::default()
+    })
+    .unwrap();
+    let endpoint = Arc::new(endpoint(&format!(
+        "https://localhost:{}",
+        upstream.address.port()
+    )));
+    let mut attempts = tokio::task::JoinSet::new();
+    for _ in 0..256 {
+        let (client, endpoint) = (client.clone(), Arc::clone(&endpoint));
+        attempts.spawn(async move { client.send(&endpoint, &valid_event()).await });
+    }
+    let attempts = attempts.join_all().await;
+    assert!(attempts.iter().all(|attempt| attempt.http_status == Some(200)));
+    let mut peers = upstream.requests.lock().unwrap().clone();
+    assert_eq!(peers.len(), 256);
+    peers.sort_unstable();
+    peers.dedup();
+    assert_eq!(peers.len(), 3, "{peers:?}");
+}

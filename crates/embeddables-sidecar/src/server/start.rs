@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use embeddables_client::{Client, ClientConfig};
+use embeddables_client::{Client, ClientConfig, STREAMS_PER_CONNECTION};
 use embeddables_core::{DoubleEncoding, Rules};
 use embeddables_queue::{Durability, LaneName, OpenError, Store};
 use prometheus_client::metrics::counter::Counter;
@@ -25,6 +25,9 @@ use crate::telemetry::books::BooksCollector;
 use crate::telemetry::lanes::LanesCollector;
 use crate::telemetry::metrics::{AttemptMetrics, IngestMetrics};
 use crate::validate::Validator;
+
+/// Bounds what the pools of connections take where there are very many lanes.
+const MAX_HTTP2_CONNECTIONS: usize = 64;
 
 /// Why the sidecar did not start. Nothing was accepted.
 #[derive(Debug, thiserror::Error)]
@@ -146,20 +149,24 @@ fn client(loaded: &Loaded) -> Result<Client, StartError> {
             source,
         })
     };
+    let max_in_flight = || {
+        loaded
+            .projects
+            .iter()
+            .map(|project| project.max_in_flight.get() as usize)
+    };
     // An unused connection is worth keeping as long as its lane may want all of them at once again.
-    let most_at_once = loaded
-        .projects
-        .iter()
-        .map(|project| project.max_in_flight.get())
-        .max()
-        .unwrap_or(1);
+    let most_at_once = max_in_flight().max().unwrap_or(1);
+    // A lane whose requests hang must not take the streams of the others.
+    let http2_connections = max_in_flight().sum::<usize>().div_ceil(STREAMS_PER_CONNECTION);
     Ok(Client::new(ClientConfig {
         connect_timeout: delivery.connect_timeout,
         attempt_timeout: delivery.attempt_timeout,
         ca_pem: upstream.ca_file.as_ref().map(read).transpose()?,
         proxy: upstream.proxy.as_ref().map(|proxy| proxy.expose().to_owned()),
         user_agent: concat!("embeddables-sidecar/", env!("CARGO_PKG_VERSION")).to_owned(),
-        pool_max_idle: usize::try_from(most_at_once).unwrap_or(usize::MAX),
+        pool_max_idle: most_at_once,
+        http2_connections: http2_connections.min(MAX_HTTP2_CONNECTIONS),
         ..ClientConfig::default()
     })?)
 }
