@@ -4,10 +4,12 @@ use std::fs;
 use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::Context as _;
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use tokio::time::{Instant, sleep};
 
 use crate::child::Child;
 use crate::event::project_name;
@@ -21,6 +23,8 @@ use crate::run::sidecar;
 const DEAD_LETTERS: &str = "embeddables_settle_dead_lettered_events_total";
 /// Deliveries that the sidecar counts.
 const DELIVERED: &str = "embeddables_settle_delivered_events_total";
+/// How often its count is looked at.
+const SETTLED_POLL: Duration = Duration::from_millis(20);
 
 /// What the processes start with.
 #[derive(Clone, Debug)]
@@ -113,8 +117,20 @@ impl Stage {
     }
 
     /// Events that the sidecar itself counts as delivered.
-    pub(crate) async fn settled(&self) -> anyhow::Result<f64> {
+    async fn settled(&self) -> anyhow::Result<f64> {
         self.sidecar.metric(DELIVERED).await
+    }
+
+    /// Waits until the sidecar itself counts so many events as delivered; gives the count, also where that takes too long.
+    pub(crate) async fn until_settled(&self, wanted: u64, longest: Duration) -> anyhow::Result<f64> {
+        let start = Instant::now();
+        loop {
+            let settled = self.settled().await?;
+            if settled >= wanted as f64 || start.elapsed() > longest {
+                return Ok(settled);
+            }
+            sleep(SETTLED_POLL).await;
+        }
     }
 
     /// Ends both.
