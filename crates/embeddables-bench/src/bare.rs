@@ -6,12 +6,13 @@
 //! # Invariants
 //! 1. The clock starts after each client has sent one event: its connection is there by then, and over HTTP/2 it needs no other.
 //! 2. Only an answer of 2xx, read to its end, is a delivery; whatever else happens is an error and is counted as one.
-//! 3. It ends by itself: no request begins after the given time, and none takes longer than [`GRACE`].
+//! 3. It ends by itself: no request begins after the given time or beyond the given number, and none takes longer than
+//!    [`GRACE`].
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
@@ -46,9 +47,12 @@ pub struct BareConfig {
     /// Certificate (PEM) of the authority to trust, for `https://`: HTTP/2, where the server speaks it.
     #[arg(long, value_name = "FILE")]
     pub ca: Option<PathBuf>,
-    /// Time to send requests, in seconds.
+    /// Longest time to send requests, in seconds.
     #[arg(long, value_name = "SECONDS", default_value_t = 4.0)]
     pub seconds: f64,
+    /// Most requests to send, those of the warm-up not counted. Default: as many as fit into the time.
+    #[arg(long, value_name = "REQUESTS")]
+    pub count: Option<u64>,
 }
 
 /// What the loop came to: the JSON line that `bare` prints.
@@ -93,6 +97,8 @@ struct Shared {
     config: BareConfig,
     bodies: Vec<Bytes>,
     next: AtomicUsize,
+    /// Requests that may still begin.
+    left: AtomicU64,
 }
 
 async fn run(config: &BareConfig) -> anyhow::Result<BareReport> {
@@ -105,6 +111,7 @@ async fn run(config: &BareConfig) -> anyhow::Result<BareReport> {
         config: config.clone(),
         bodies: bodies?,
         next: AtomicUsize::new(0),
+        left: AtomicU64::new(config.count.unwrap_or(u64::MAX)),
     });
     for _ in &shared.clients {
         let status = shared.send().await.context("the first event failed")?;
@@ -146,7 +153,7 @@ fn client(config: &BareConfig) -> anyhow::Result<reqwest::Client> {
 impl Shared {
     async fn keep_sending(self: Arc<Self>, end: Instant) -> BareReport {
         let mut report = BareReport::default();
-        while Instant::now() < end {
+        while Instant::now() < end && self.may_begin() {
             let status = self.send().await;
             match status {
                 Ok(status) if status.is_success() => report.delivered += 1,
@@ -160,6 +167,14 @@ impl Shared {
             }
         }
         report
+    }
+
+    /// Whether another request may begin; if so it is counted.
+    fn may_begin(&self) -> bool {
+        let one_less = |left: u64| left.checked_sub(1);
+        self.left
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_less)
+            .is_ok()
     }
 
     async fn send(&self) -> reqwest::Result<reqwest::StatusCode> {
@@ -240,8 +255,13 @@ mod tests {
         }
     }
 
-    /// Runs two clients against a server that answers `good` requests with 200 and the others with `status`.
-    async fn run_against(good: usize, status: u16) -> (anyhow::Result<BareReport>, Vec<String>) {
+    /// Runs two clients against a server that answers `good` requests with 200 and the others with `status`: so many
+    /// requests, or for a short time.
+    async fn run_against(
+        good: usize,
+        status: u16,
+        count: Option<u64>,
+    ) -> (anyhow::Result<BareReport>, Vec<String>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address");
         let seen = Arc::new(Seen {
@@ -262,7 +282,8 @@ mod tests {
             in_flight: 4,
             connections: 2,
             ca: None,
-            seconds: 0.05,
+            seconds: if count.is_some() { 60.0 } else { 0.05 },
+            count,
         };
         let report = run(&config).await;
         server.abort();
@@ -272,7 +293,7 @@ mod tests {
 
     #[tokio::test]
     async fn each_answer_of_2xx_is_a_delivery() {
-        let (report, bodies) = run_against(usize::MAX, 200).await;
+        let (report, bodies) = run_against(usize::MAX, 200, None).await;
         let report = report.expect("a report");
         assert!(report.is_clean() && report.seconds >= 0.05);
         assert_eq!(report.warm_up, 2);
@@ -281,8 +302,15 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn no_more_is_sent_than_asked_for() {
+        let (report, bodies) = run_against(usize::MAX, 200, Some(50)).await;
+        let report = report.expect("a report");
+        assert_eq!((report.delivered, report.errors, bodies.len()), (50, 0, 52));
+    }
+
+    #[tokio::test]
     async fn any_other_answer_is_an_error() {
-        let (report, bodies) = run_against(2, 429).await;
+        let (report, bodies) = run_against(2, 429, None).await;
         let report = report.expect("a report");
         assert_eq!((report.delivered, report.errors), (0, bodies.len() as u64 - 2));
         assert_eq!(report.by_status, [("429".to_owned(), report.errors)].into());
@@ -291,7 +319,7 @@ mod tests {
 
     #[tokio::test]
     async fn nothing_is_measured_where_the_first_event_of_a_client_fails() {
-        let (report, bodies) = run_against(1, 401).await;
+        let (report, bodies) = run_against(1, 401, None).await;
         let error = report.expect_err("no report");
         assert!(error.to_string().contains("401"), "{error:#}");
         assert_eq!(bodies.len(), 2);
