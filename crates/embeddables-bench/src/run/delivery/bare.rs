@@ -24,8 +24,10 @@ pub(crate) struct Sending {
     pub(crate) in_flight: u32,
     /// Clients that send in turn; over HTTP/2 each has one connection.
     pub(crate) connections: u32,
-    /// How long it sends.
+    /// How long it sends at most.
     pub(crate) time: Duration,
+    /// How many events it sends at most; `None` for no bound but time.
+    pub(crate) events: Option<u64>,
 }
 
 /// A bare client at work. Dropped, it and its mock are killed.
@@ -34,6 +36,7 @@ pub(crate) struct Bare {
     /// Its upstream.
     pub(crate) mock: Mock,
     client: Child,
+    longest: Duration,
     _work: TempDir,
 }
 
@@ -50,6 +53,9 @@ impl Bare {
             .args(["--in-flight", &sending.in_flight.to_string()])
             .args(["--connections", &sending.connections.to_string()])
             .args(["--seconds", &sending.time.as_secs_f64().to_string()]);
+        if let Some(events) = sending.events {
+            command.args(["--count", &events.to_string()]);
+        }
         if let Some(ca_file) = &mock.ca_file {
             command.arg("--ca").arg(ca_file);
         }
@@ -63,6 +69,7 @@ impl Bare {
         Ok(Self {
             mock,
             client,
+            longest: sending.time + 3 * GRACE,
             _work: work,
         })
     }
@@ -74,7 +81,7 @@ impl Bare {
 
     /// Waits for the client's report and ends the mock.
     pub(crate) async fn finish(self) -> anyhow::Result<BareReport> {
-        let output = timeout(3 * GRACE, self.client.wait_with_output())
+        let output = timeout(self.longest, self.client.wait_with_output())
             .await
             .context("the bare client does not end")??;
         self.mock.child.stop().await?;
