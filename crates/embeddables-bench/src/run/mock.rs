@@ -13,6 +13,9 @@ use super::tls::Identity;
 use crate::child::Child;
 use crate::http_control::Control;
 
+/// Requests at once on one HTTP/2 connection: the fewest that a server should allow (RFC 9113 §6.5.2).
+const MAX_STREAMS: u32 = 100;
+
 /// How upstream is spoken to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Wire {
@@ -92,10 +95,11 @@ impl Mock {
         Ok(mock)
     }
 
-    /// Replaces its settings. Every user exists and no request is kept.
+    /// Replaces its settings. Every user exists, no request is kept, and an HTTP/2 connection carries [`MAX_STREAMS`] at once.
     async fn configure(&self, mut settings: Value) -> anyhow::Result<()> {
         settings["any_entry"] = true.into();
         settings["record_requests"] = false.into();
+        settings["max_streams"] = MAX_STREAMS.into();
         let config = settings.to_string();
         self.control
             .request(Method::PUT, "/_mock/config", &config)
