@@ -1,24 +1,38 @@
 //! The pretended upstream: a process that counts requests and keeps none.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
-use hyper::Method;
+use http::Method;
 use serde::Deserialize;
 use serde_json::Value;
 
 use super::places::Places;
+use super::tls::Identity;
 use crate::child::Child;
-use crate::http_control::request;
+use crate::http_control::Control;
+
+/// How upstream is spoken to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Wire {
+    /// HTTP/1.1 without TLS.
+    #[default]
+    Plain,
+    /// TLS and HTTP/2, as production has it. The authority is made for each mock.
+    Tls,
+}
 
 /// A mock of the events API.
 #[derive(Debug)]
 pub(crate) struct Mock {
     /// Its process.
     pub(crate) child: Child,
-    /// Where it listens.
-    pub(crate) address: String,
+    /// Its base address: `http://…` or `https://…`.
+    pub(crate) url: String,
+    /// The authority to trust, where it has TLS.
+    pub(crate) ca_file: Option<PathBuf>,
+    control: Control,
 }
 
 /// What the mock has seen.
@@ -47,14 +61,31 @@ pub(crate) struct ProjectCounts {
 
 impl Mock {
     /// Starts one with the given settings on top of those of every run.
-    pub(crate) async fn start(places: &Places, work: &Path, settings: Value) -> anyhow::Result<Self> {
-        let child = Child::start("mock", &places.mock, &["--listen", "127.0.0.1:0"], &[], work).await?;
-        let address = child
-            .ready
-            .mock
-            .clone()
-            .context("the mock does not say where it listens")?;
-        let mock = Self { child, address };
+    pub(crate) async fn start(
+        places: &Places,
+        work: &Path,
+        wire: Wire,
+        settings: Value,
+    ) -> anyhow::Result<Self> {
+        let (scheme, identity) = match wire {
+            Wire::Plain => ("http", None),
+            Wire::Tls => ("https", Some(Identity::make(work)?)),
+        };
+        let mut arguments = vec!["--listen", "127.0.0.1:0"];
+        if let Some(identity) = &identity {
+            arguments.extend(identity.server_arguments()?);
+        }
+        let child = Child::start("mock", &places.mock, &arguments, &[], work).await?;
+        let address = child.ready.mock.as_deref();
+        let address = address.context("the mock does not say where it listens")?;
+        let url = format!("{scheme}://{address}");
+        let ca_file = identity.map(|identity| identity.ca_file);
+        let mock = Self {
+            control: Control::new(url.clone(), ca_file.as_deref())?,
+            child,
+            url,
+            ca_file,
+        };
         mock.configure(settings).await?;
         Ok(mock)
     }
@@ -64,20 +95,24 @@ impl Mock {
         settings["any_entry"] = true.into();
         settings["record_requests"] = false.into();
         let config = settings.to_string();
-        request(Method::PUT, &self.address, "/_mock/config", &config).await?;
+        self.control
+            .request(Method::PUT, "/_mock/config", &config)
+            .await?;
         Ok(())
     }
 
     /// Adds a script of faults.
     pub(crate) async fn push_faults(&self, script: &Value) -> anyhow::Result<()> {
         let script = script.to_string();
-        request(Method::POST, &self.address, "/_mock/faults", &script).await?;
+        self.control
+            .request(Method::POST, "/_mock/faults", &script)
+            .await?;
         Ok(())
     }
 
     /// What it has seen so far.
     pub(crate) async fn counts(&self) -> anyhow::Result<MockCounts> {
-        let counts = request(Method::GET, &self.address, "/_mock/counts", "").await?;
+        let counts = self.control.request(Method::GET, "/_mock/counts", "").await?;
         serde_json::from_str(&counts).context("the mock's counts cannot be read")
     }
 }

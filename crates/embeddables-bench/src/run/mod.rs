@@ -15,6 +15,7 @@ mod places;
 mod sidecar;
 mod summary;
 mod table;
+mod tls;
 
 use std::fs;
 use std::path::PathBuf;

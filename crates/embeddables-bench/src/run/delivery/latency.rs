@@ -10,13 +10,13 @@ use serde_json::{Value, json};
 use tokio::time::sleep;
 
 use super::Context;
-use super::bare::Bare;
+use super::bare::{Bare, Sending};
 use super::reading::{Bound, Figure, Reading, require};
 use super::sample::Sample;
 use super::stage::{Setup, Stage};
 use crate::proc_fs::cpu_seconds;
 use crate::run::generator::Load;
-use crate::run::mock::Mock;
+use crate::run::mock::{Mock, Wire};
 
 const RATIO: Figure = Figure::told("ratio", "delivered, to a bare client's", 3);
 /// What the ratio has to keep at the latency that is bounded.
@@ -154,7 +154,13 @@ async fn by_sidecar(context: &Context<'_>, latency_ms: u64) -> anyhow::Result<Wi
 async fn by_bare_client(context: &Context<'_>, latency_ms: u64) -> anyhow::Result<Window> {
     let longest = context.seconds(SETTLING_SECONDS + WINDOW_SECONDS) + Duration::from_secs(1);
     let upstream = json!({ "latency_ms": latency_ms });
-    let bare = Bare::start(context.places, upstream, IN_FLIGHT, longest).await?;
+    let sending = Sending {
+        wire: Wire::Plain,
+        in_flight: IN_FLIGHT,
+        connections: 1,
+        time: longest,
+    };
+    let bare = Bare::start(context.places, upstream, sending).await?;
     let mut window = Window::watch(context, &bare.mock, bare.pid()?).await?;
     let report = bare.finish().await?;
     require(&mut window.faults, report.is_clean(), || {

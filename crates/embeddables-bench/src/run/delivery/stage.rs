@@ -13,7 +13,7 @@ use crate::child::Child;
 use crate::event::project_name;
 use crate::load::{Address, LoadReport};
 use crate::run::generator::Load;
-use crate::run::mock::Mock;
+use crate::run::mock::{Mock, Wire};
 use crate::run::places::Places;
 use crate::run::sidecar;
 
@@ -27,6 +27,8 @@ const DELIVERED: &str = "embeddables_settle_delivered_events_total";
 pub(crate) struct Setup {
     /// Projects, each with a key of its own that the mock knows.
     pub(crate) projects: u32,
+    /// How the sidecar speaks to the mock.
+    pub(crate) wire: Wire,
     /// Further settings of the mock.
     pub(crate) upstream: Value,
     /// Whether the sidecar delivers from the start.
@@ -39,6 +41,7 @@ impl Default for Setup {
     fn default() -> Self {
         Self {
             projects: 1,
+            wire: Wire::default(),
             upstream: json!({}),
             delivers: true,
             keys_are_wrong: false,
@@ -70,7 +73,7 @@ impl Stage {
             .collect();
         let mut settings = setup.upstream;
         settings["keys"] = keys.into();
-        let mock = Mock::start(places, work.path(), settings).await?;
+        let mock = Mock::start(places, work.path(), setup.wire, settings).await?;
         for project in 0..setup.projects {
             let key = key(project);
             let key = if setup.keys_are_wrong {
@@ -133,7 +136,7 @@ pub(crate) fn work_dir(places: &Places) -> anyhow::Result<TempDir> {
 }
 
 async fn start_sidecar(places: &Places, work: &Path, mock: &Mock, delivers: bool) -> anyhow::Result<Child> {
-    let mut environment = sidecar::environment(work, delivers, Some(&mock.address));
+    let mut environment = sidecar::environment(work, delivers, Some(mock));
     // What hangs, or waits for a key, would hold up the end of each measurement.
     environment.push(("EMBEDDABLES_SIDECAR__SHUTDOWN__DRAIN_TIMEOUT", "1s".to_owned()));
     let config = config_file(work);
