@@ -55,7 +55,7 @@ impl Tally {
                 }
                 let status = match error {
                     CallError::Status(code) => code.to_string(),
-                    CallError::Answer(_) => "answer".to_owned(),
+                    CallError::Answer(_) | CallError::Frame(_) => "answer".to_owned(),
                     CallError::Connection(_) => "connection".to_owned(),
                 };
                 *self.by_status.entry(status).or_default() += 1;

@@ -8,6 +8,7 @@
 mod comparison;
 mod delivery;
 mod disk;
+mod figure;
 mod generator;
 mod mock;
 mod names;

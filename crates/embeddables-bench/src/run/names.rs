@@ -65,11 +65,12 @@ mod tests {
 
     #[test]
     fn a_name_picks_one_or_a_family_or_all() {
-        check("all", 7, 8);
-        check("accept", 4, 0);
+        check("all", 8, 8);
+        check("accept", 5, 0);
         check("whole-way", 3, 0);
         check("whole-way-unary-1", 1, 0);
         check("accept-unary-64", 1, 0);
+        check("accept-stream", 1, 0);
         check("lanes", 0, 1);
         check("latency", 0, 2);
         check("latency-20ms", 0, 1);

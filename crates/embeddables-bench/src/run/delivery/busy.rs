@@ -19,7 +19,7 @@ use crate::run::mock::{MockCounts, Wire};
 
 const P99: Figure = Figure::told("accept_p99_ms", "accepting, p99 in ms", 2)
     .keeping(Bound::AtMost(20.0))
-    .aiming(Bound::AtMost(5.0));
+    .aiming_at(Bound::AtMost(5.0));
 const P50: Figure = Figure::told("accept_p50_ms", "accepting, p50 in ms", 2);
 const P999: Figure = Figure::told("accept_p999_ms", "accepting, p99.9 in ms", 2);
 const MAX: Figure = Figure::told("accept_max_ms", "accepting, the longest in ms", 1);

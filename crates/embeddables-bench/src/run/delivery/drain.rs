@@ -21,7 +21,7 @@ use crate::run::mock::{MockCounts, Wire};
 
 const RATIO: Figure = Figure::told("ratio", "delivered, to a bare client's", 3)
     .keeping(Bound::AtLeast(0.50))
-    .aiming(Bound::AtLeast(0.80));
+    .aiming_at(Bound::AtLeast(0.80));
 const DELIVERED: Figure = Figure::told("delivered_per_second", "delivered and settled/s", 0);
 const BARE: Figure = Figure::told("bare_per_second", "bare client's requests/s", 0);
 const FIRST_SECOND: Figure = Figure::told("delivered_in_first_second", "delivered/s in the first second", 0);

@@ -78,7 +78,7 @@ pub(super) async fn measure(context: &Context<'_>, latency_ms: u64) -> anyhow::R
 fn bounded(latency_ms: u64) -> (Figure, Figure) {
     match latency_ms {
         20 => (RATIO.keeping(RATIO_BOUND), OF_IDEAL),
-        50 => (RATIO, OF_IDEAL.keeping(OF_IDEAL_BOUND).aiming(OF_IDEAL_GOAL)),
+        50 => (RATIO, OF_IDEAL.keeping(OF_IDEAL_BOUND).aiming_at(OF_IDEAL_GOAL)),
         _ => (RATIO, OF_IDEAL),
     }
 }

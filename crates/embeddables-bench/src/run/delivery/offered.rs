@@ -22,7 +22,7 @@ const DURING_LOAD: Figure = Figure::told(
     4,
 )
 .keeping(Bound::AtLeast(0.95))
-.aiming(Bound::AtLeast(0.99));
+.aiming_at(Bound::AtLeast(0.99));
 const ACCEPTED: Figure = Figure::told("accepted_per_second", "accepted/s", 0);
 const P50: Figure = Figure::told("accept_p50_ms", "accepting, p50 in ms", 2);
 const P99: Figure = Figure::told("accept_p99_ms", "accepting, p99 in ms", 2);
