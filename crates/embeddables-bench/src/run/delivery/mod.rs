@@ -1,15 +1,20 @@
-//! How the sidecar delivers where upstream is slow, hangs, throttles or refuses; each figure beside the bound that it has to
-//! keep.
+//! How the sidecar delivers: as fast as it can, beside a load, and where upstream is slow, hangs, throttles or refuses; each
+//! figure beside the bound that it has to keep.
 //!
 //! # Invariants
 //! 1. The sidecar has its defaults: nothing is tuned for a scenario but what the scenario is about.
 //! 2. What is compared is read from the same mock's counts in the same way on both sides.
 //! 3. A measurement in which an event was lost, sent twice, refused or late is invalid, and says why.
 
+mod backlog;
 mod bare;
+mod books;
+mod busy;
+mod drain;
 mod held;
 mod lanes;
 mod latency;
+mod offered;
 pub(crate) mod reading;
 mod sample;
 mod stage;
@@ -20,7 +25,12 @@ use anyhow::Context as _;
 use self::reading::{DeliverySummary, Reading};
 use super::places::Places;
 
-/// One way for upstream to be difficult.
+/// The sidecar's default of requests in flight, and what the bare client is given.
+const IN_FLIGHT: u32 = 256;
+/// Connections of the bare client, each with a share of its requests.
+const BARE_CONNECTIONS: u32 = 4;
+
+/// One way to deliver.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Scenario {
     /// One of a hundred projects hangs.
@@ -31,15 +41,24 @@ pub(crate) enum Scenario {
     Throttled,
     /// The key is wrong, and then right.
     Held,
+    /// Events are offered at a steady rate.
+    Offered,
+    /// A backlog and nothing else.
+    Drain,
+    /// A backlog while events are offered.
+    BusyDrain,
 }
 
 /// All scenarios, in the order in which they run.
-pub(crate) const SCENARIOS: [Scenario; 5] = [
+pub(crate) const SCENARIOS: [Scenario; 8] = [
     Scenario::Lanes,
     Scenario::Latency(20),
     Scenario::Latency(50),
     Scenario::Throttled,
     Scenario::Held,
+    Scenario::Offered,
+    Scenario::Drain,
+    Scenario::BusyDrain,
 ];
 
 /// What a measurement is given.
@@ -83,6 +102,9 @@ impl Scenario {
             Self::Latency(millis) => format!("latency-{millis}ms"),
             Self::Throttled => "throttled".to_owned(),
             Self::Held => "held".to_owned(),
+            Self::Offered => "offered-5000".to_owned(),
+            Self::Drain => "drain".to_owned(),
+            Self::BusyDrain => "busy-drain".to_owned(),
         }
     }
 
@@ -90,7 +112,7 @@ impl Scenario {
     fn repetitions(self) -> u32 {
         match self {
             Self::Lanes => 5,
-            Self::Latency(_) | Self::Held => 3,
+            Self::Latency(_) | Self::Held | Self::Offered | Self::Drain | Self::BusyDrain => 3,
             Self::Throttled => 1,
         }
     }
@@ -101,6 +123,9 @@ impl Scenario {
             Self::Latency(millis) => latency::measure(context, millis).await,
             Self::Throttled => throttled::measure(context).await,
             Self::Held => held::measure(context).await,
+            Self::Offered => offered::measure(context).await,
+            Self::Drain => drain::measure(context).await,
+            Self::BusyDrain => busy::measure(context).await,
         }
     }
 }

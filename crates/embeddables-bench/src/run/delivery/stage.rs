@@ -4,16 +4,18 @@ use std::fs;
 use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::Context as _;
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use tokio::time::{Instant, sleep};
 
 use crate::child::Child;
 use crate::event::project_name;
 use crate::load::{Address, LoadReport};
 use crate::run::generator::Load;
-use crate::run::mock::Mock;
+use crate::run::mock::{Mock, Wire};
 use crate::run::places::Places;
 use crate::run::sidecar;
 
@@ -21,12 +23,16 @@ use crate::run::sidecar;
 const DEAD_LETTERS: &str = "embeddables_settle_dead_lettered_events_total";
 /// Deliveries that the sidecar counts.
 const DELIVERED: &str = "embeddables_settle_delivered_events_total";
+/// How often its count is looked at.
+const SETTLED_POLL: Duration = Duration::from_millis(20);
 
 /// What the processes start with.
 #[derive(Clone, Debug)]
 pub(crate) struct Setup {
     /// Projects, each with a key of its own that the mock knows.
     pub(crate) projects: u32,
+    /// How the sidecar speaks to the mock.
+    pub(crate) wire: Wire,
     /// Further settings of the mock.
     pub(crate) upstream: Value,
     /// Whether the sidecar delivers from the start.
@@ -39,6 +45,7 @@ impl Default for Setup {
     fn default() -> Self {
         Self {
             projects: 1,
+            wire: Wire::default(),
             upstream: json!({}),
             delivers: true,
             keys_are_wrong: false,
@@ -70,7 +77,7 @@ impl Stage {
             .collect();
         let mut settings = setup.upstream;
         settings["keys"] = keys.into();
-        let mock = Mock::start(places, work.path(), settings).await?;
+        let mock = Mock::start(places, work.path(), setup.wire, settings).await?;
         for project in 0..setup.projects {
             let key = key(project);
             let key = if setup.keys_are_wrong {
@@ -113,8 +120,20 @@ impl Stage {
     }
 
     /// Events that the sidecar itself counts as delivered.
-    pub(crate) async fn settled(&self) -> anyhow::Result<f64> {
+    async fn settled(&self) -> anyhow::Result<f64> {
         self.sidecar.metric(DELIVERED).await
+    }
+
+    /// Waits until the sidecar itself counts so many events as delivered; gives the count, also where that takes too long.
+    pub(crate) async fn until_settled(&self, wanted: u64, longest: Duration) -> anyhow::Result<f64> {
+        let start = Instant::now();
+        loop {
+            let settled = self.settled().await?;
+            if settled >= wanted as f64 || start.elapsed() > longest {
+                return Ok(settled);
+            }
+            sleep(SETTLED_POLL).await;
+        }
     }
 
     /// Ends both.
@@ -133,7 +152,7 @@ pub(crate) fn work_dir(places: &Places) -> anyhow::Result<TempDir> {
 }
 
 async fn start_sidecar(places: &Places, work: &Path, mock: &Mock, delivers: bool) -> anyhow::Result<Child> {
-    let mut environment = sidecar::environment(work, delivers, Some(&mock.address));
+    let mut environment = sidecar::environment(work, delivers, Some(mock));
     // What hangs, or waits for a key, would hold up the end of each measurement.
     environment.push(("EMBEDDABLES_SIDECAR__SHUTDOWN__DRAIN_TIMEOUT", "1s".to_owned()));
     let config = config_file(work);
