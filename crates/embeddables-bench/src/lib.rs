@@ -1,4 +1,4 @@
-//! Load generator, null server, bare client and side-by-side runs: how fast the sidecar is beside what tonic and reqwest
+//! Load generator, null server, bare client, bare store and side-by-side runs: how fast the sidecar is beside what tonic and reqwest
 //! allow at all, and how it delivers where upstream is slow, throttles or refuses.
 //!
 //! Each part is a process of its own, so that none hides in another's CPU time. In the order of a run:
@@ -9,11 +9,13 @@
 //! 3. Every answer is looked at; an error or a refusal makes a measurement invalid and is never counted as throughput.
 //! 4. Everything is bounded in time, stays on the loopback, and ends the processes that it started.
 //!
-//! Absent on purpose: a link to the sidecar's or the mock's code. They are met as processes only.
+//! Absent on purpose: a link to the sidecar's or the mock's code. They are met as processes only. The queue is linked, for the
+//! measurement of the store alone.
 
 pub mod bare;
 pub mod event;
 pub mod null_server;
+pub mod store;
 
 pub mod load;
 

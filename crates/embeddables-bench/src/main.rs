@@ -1,5 +1,5 @@
-//! `embeddables-bench`: `null` serves and does nothing, `bare` sends upstream and does nothing, `load` generates load, `run`
-//! runs scenarios with the sidecar beside these.
+//! `embeddables-bench`: `null` serves and does nothing, `bare` sends upstream and does nothing, `store` fills a queue and does
+//! nothing, `load` generates load, `run` runs scenarios with the sidecar beside these.
 //!
 //! Results on stdout, tables and progress on stderr. Exit codes: 0 ok; 1 failure, an invalid measurement or a bound that was
 //! missed; 2 usage.
@@ -12,7 +12,8 @@ use embeddables_bench::bare::BareConfig;
 use embeddables_bench::load::LoadConfig;
 use embeddables_bench::null_server::NullConfig;
 use embeddables_bench::run::RunConfig;
-use embeddables_bench::{bare, load, null_server, run};
+use embeddables_bench::store::StoreConfig;
+use embeddables_bench::{bare, load, null_server, run, store};
 
 /// Measures the sidecar beside servers and clients that do nothing else.
 #[derive(Debug, Parser)]
@@ -28,6 +29,8 @@ enum Command {
     Null(NullConfig),
     /// Sends events upstream with a bare client, so many at once; prints one JSON line.
     Bare(BareConfig),
+    /// Appends records to a durable queue, with nothing around it; prints one JSON line.
+    Store(StoreConfig),
     /// Publishes events as fast as they are answered, or at a fixed rate; prints one JSON line.
     Load(LoadConfig),
     /// Runs scenarios with real processes; the last line on stdout is a JSON summary.
@@ -52,6 +55,7 @@ fn execute(command: Command) -> anyhow::Result<bool> {
             .block_on(null_server::serve(config))
             .map(|()| true),
         Command::Bare(config) => multi_threaded()?.block_on(bare::execute(config)),
+        Command::Store(config) => multi_threaded()?.block_on(store::execute(config)),
         Command::Load(config) => single_threaded()?.block_on(load::execute(config)),
         Command::Run(config) => single_threaded()?.block_on(run::execute(config)),
     }

@@ -45,6 +45,8 @@ pub(crate) struct MockCounts {
     pub(crate) requests: u64,
     /// Events created.
     pub(crate) created: u64,
+    /// Connections accepted, that of this run's own requests among them.
+    pub(crate) connections: u64,
     /// The most requests that were being answered at once.
     pub(crate) max_in_flight: u64,
     /// Connections open now, that of this run's own requests among them.
@@ -141,11 +143,11 @@ mod tests {
 
     #[test]
     fn counts_are_read_as_the_mock_writes_them() {
-        let text = r#"{"requests":7,"created":4,"distinct_created":1,"max_in_flight":2,"connections":9,"open_connections":3,"by_status":{"200":4,"429":3},
-            "by_project":{"pr_1":{"requests":5,"created":4}},"fault_steps_left":null}"#;
+        let text = r#"{"requests":7,"created":4,"distinct_created":1,"connections":9,"open_connections":3,"max_in_flight":2,
+            "by_status":{"200":4,"429":3},"by_project":{"pr_1":{"requests":5,"created":4}},"fault_steps_left":null}"#;
         let counts: MockCounts = serde_json::from_str(text).expect("counts");
         assert_eq!((counts.requests, counts.created, counts.max_in_flight), (7, 4, 2));
-        assert_eq!(counts.open_connections, 3);
+        assert_eq!((counts.connections, counts.open_connections), (9, 3));
         assert_eq!((counts.of_status(429), counts.of_status(401)), (3, 0));
         let projects = ["pr_1", "pr_2"].map(|project| counts.of_project(project));
         assert_eq!(projects.map(|one| (one.requests, one.created)), [(5, 4), (0, 0)]);

@@ -14,6 +14,7 @@ mod mock;
 mod names;
 mod places;
 mod sidecar;
+mod store;
 mod summary;
 mod table;
 mod tls;
@@ -35,7 +36,7 @@ use crate::proc_fs;
 /// Load average at the start above which others are at work.
 const QUIET_LOAD: f64 = 0.5;
 
-/// Repetitions beside the null server unless told otherwise.
+/// Repetitions beside the null server, and of the store, unless told otherwise.
 const COMPARISONS: u32 = 3;
 
 /// What to run, how often, and where the programs are.
@@ -44,13 +45,14 @@ pub struct RunConfig {
     /// A scenario, the beginning of several names, or `all`.
     #[arg(default_value = "all", value_parser = known_name)]
     pub name: String,
-    /// Measurements of each scenario, or pairs of them. Default: 3 beside the null server, else as many as the scenario needs.
+    /// Measurements of each scenario, or pairs of them. Default: 3 beside the null server and of the store, else as many as the
+    /// scenario needs.
     #[arg(long, env = "BENCH_REPETITIONS", value_parser = clap::value_parser!(u32).range(1..=100))]
     pub repetitions: Option<u32>,
     /// Part of the events and times of all scenarios but those beside the null server: below 1 for trying things out.
     #[arg(long, env = "BENCH_SCALE", default_value_t = 1.0)]
     pub scale: f64,
-    /// Seconds that load is sent in each measurement beside the null server.
+    /// Seconds that load is sent in each measurement beside the null server, and of the store.
     #[arg(long, env = "BENCH_SECONDS", default_value_t = 4.0)]
     pub seconds: f64,
     /// Longest wait in seconds for a backlog to be delivered, beside the null server.
@@ -109,6 +111,7 @@ async fn run(config: &RunConfig) -> anyhow::Result<bool> {
     let fdatasync = disk::sync_cost(&places.work_dir)?;
     let repetitions = config.repetitions.unwrap_or(COMPARISONS);
     let scenarios = comparison::measure_all(&chosen.comparisons, repetitions, &places, bounds).await?;
+    let stores = store::measure_all(&chosen.stores, repetitions, &places, config.seconds).await?;
     let deliveries =
         delivery::measure_all(&chosen.deliveries, config.repetitions, &places, config.scale).await?;
     let is_ok = scenarios.iter().all(|scenario| scenario.ok) && deliveries.iter().all(|delivery| delivery.ok);
@@ -123,6 +126,7 @@ async fn run(config: &RunConfig) -> anyhow::Result<bool> {
         load_average,
         fdatasync,
         scenarios,
+        stores,
         deliveries,
     };
     publish(&summary, &places)?;

@@ -1,12 +1,14 @@
 //! Which scenarios a name picks.
 
-use super::{comparison, delivery};
+use super::{comparison, delivery, store};
 
 /// The scenarios that a name picks.
 #[derive(Clone, Debug)]
 pub(crate) struct Chosen {
     /// The sidecar beside the null server.
     pub(crate) comparisons: Vec<comparison::scenario::Scenario>,
+    /// The store alone.
+    pub(crate) stores: Vec<store::Scenario>,
     /// Deliveries.
     pub(crate) deliveries: Vec<delivery::Scenario>,
 }
@@ -23,6 +25,10 @@ impl Chosen {
                 .into_iter()
                 .filter(|scenario| is_chosen(scenario.name))
                 .collect(),
+            stores: store::SCENARIOS
+                .into_iter()
+                .filter(|scenario| is_chosen(scenario.name))
+                .collect(),
             deliveries: delivery::SCENARIOS
                 .into_iter()
                 .filter(|scenario| is_chosen(&scenario.name()))
@@ -31,14 +37,15 @@ impl Chosen {
     }
 
     fn is_empty(&self) -> bool {
-        self.comparisons.is_empty() && self.deliveries.is_empty()
+        self.comparisons.is_empty() && self.stores.is_empty() && self.deliveries.is_empty()
     }
 }
 
 fn all_names() -> Vec<String> {
     let comparisons = comparison::scenario::SCENARIOS.map(|scenario| scenario.name.to_owned());
+    let stores = store::SCENARIOS.map(|scenario| scenario.name.to_owned());
     let deliveries = delivery::SCENARIOS.map(delivery::Scenario::name);
-    comparisons.into_iter().chain(deliveries).collect()
+    comparisons.into_iter().chain(stores).chain(deliveries).collect()
 }
 
 /// Takes a name that picks something.
@@ -57,30 +64,35 @@ mod tests {
     use super::*;
 
     #[track_caller]
-    fn check(name: &str, comparisons: usize, deliveries: usize) {
+    fn check(name: &str, comparisons: usize, stores: usize, deliveries: usize) {
         let chosen = Chosen::by(name);
-        let found = (chosen.comparisons.len(), chosen.deliveries.len());
-        assert_eq!(found, (comparisons, deliveries), "{name}");
+        let found = [
+            chosen.comparisons.len(),
+            chosen.stores.len(),
+            chosen.deliveries.len(),
+        ];
+        assert_eq!(found, [comparisons, stores, deliveries], "{name}");
     }
 
     #[test]
     fn a_name_picks_one_or_a_family_or_all() {
-        check("all", 8, 8);
-        check("accept", 5, 0);
-        check("whole-way", 3, 0);
-        check("whole-way-unary-1", 1, 0);
-        check("accept-unary-64", 1, 0);
-        check("accept-stream", 1, 0);
-        check("lanes", 0, 1);
-        check("latency", 0, 2);
-        check("latency-20ms", 0, 1);
-        check("throttled", 0, 1);
-        check("held", 0, 1);
-        check("offered", 0, 1);
-        check("drain", 0, 1);
-        check("busy-drain", 0, 1);
-        check("nothing", 0, 0);
-        check("", 0, 0);
+        check("all", 8, 2, 8);
+        check("accept", 5, 0, 0);
+        check("whole-way", 3, 0, 0);
+        check("whole-way-unary-1", 1, 0, 0);
+        check("accept-unary-64", 1, 0, 0);
+        check("accept-stream", 1, 0, 0);
+        check("store", 0, 2, 0);
+        check("lanes", 0, 0, 1);
+        check("latency", 0, 0, 2);
+        check("latency-20ms", 0, 0, 1);
+        check("throttled", 0, 0, 1);
+        check("held", 0, 0, 1);
+        check("offered", 0, 0, 1);
+        check("drain", 0, 0, 1);
+        check("busy-drain", 0, 0, 1);
+        check("nothing", 0, 0, 0);
+        check("", 0, 0, 0);
     }
 
     #[test]

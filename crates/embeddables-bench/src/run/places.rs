@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, ensure};
+use tempfile::TempDir;
 
 use super::{RunConfig, disk};
 
@@ -49,6 +50,14 @@ impl Places {
         }
         disk::ensure_on_disk(&places.work_dir)?;
         Ok(places)
+    }
+
+    /// A directory on disk for one measurement, removed when it is dropped.
+    pub(crate) fn fresh_dir(&self) -> anyhow::Result<TempDir> {
+        tempfile::Builder::new()
+            .prefix("bench-")
+            .tempdir_in(&self.work_dir)
+            .with_context(|| format!("cannot write into {}", self.work_dir.display()))
     }
 }
 

@@ -5,6 +5,7 @@ use serde::Serialize;
 use super::comparison::summary::ScenarioSummary;
 use super::delivery::reading::DeliverySummary;
 use super::disk::SyncCost;
+use super::store::StoreSummary;
 
 /// A whole run: the JSON summary.
 #[derive(Debug, Serialize)]
@@ -15,9 +16,9 @@ pub(crate) struct Summary {
     pub(crate) name: String,
     /// Whether every measurement is valid and every bound kept.
     pub(crate) ok: bool,
-    /// Pairs measured for each scenario beside the null server.
+    /// Pairs measured for each scenario beside the null server, and measurements of the store.
     pub(crate) repetitions: u32,
-    /// Seconds that load was sent in each measurement beside the null server.
+    /// Seconds that load was sent in each of them.
     pub(crate) seconds: f64,
     /// Part of the events and times of `deliveries`: 1 where they count.
     pub(crate) scale: f64,
@@ -29,6 +30,8 @@ pub(crate) struct Summary {
     pub(crate) fdatasync: SyncCost,
     /// The scenarios beside the null server in the order in which they ran.
     pub(crate) scenarios: Vec<ScenarioSummary>,
+    /// The store alone.
+    pub(crate) stores: Vec<StoreSummary>,
     /// Those of delivering.
     pub(crate) deliveries: Vec<DeliverySummary>,
 }

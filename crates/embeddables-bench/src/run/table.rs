@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::summary::Summary;
-use super::{comparison, delivery};
+use super::{comparison, delivery, store};
 use crate::statistics::Spread;
 
 /// Stands where a figure makes no sense.
@@ -22,13 +22,20 @@ pub(crate) fn render(summary: &Summary) -> String {
             sync.p99_us / 1e3
         ),
     );
-    if !summary.scenarios.is_empty() {
+    if !summary.scenarios.is_empty() || !summary.stores.is_empty() {
         let (repetitions, seconds) = (summary.repetitions, summary.seconds);
         line(
             &mut table,
             format_args!("{repetitions} repetitions of {seconds} s\n"),
         );
+    }
+    if !summary.scenarios.is_empty() {
         comparison::table::render(&mut table, &summary.scenarios);
+        table.push('\n');
+    }
+    if !summary.stores.is_empty() {
+        store::render(&mut table, &summary.stores);
+        table.push('\n');
     }
     if !summary.deliveries.is_empty() {
         let scale = summary.scale;

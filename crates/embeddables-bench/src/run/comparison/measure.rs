@@ -16,6 +16,8 @@ use crate::run::places::Places;
 const DRAIN_POLL: Duration = Duration::from_millis(50);
 /// Events that the sidecar itself counts as delivered.
 const SETTLED: &str = "embeddables_settle_delivered_events_total";
+/// Most connections upstream: the rule of the whole way. Over HTTP/1.1 each request in flight would have one.
+const MAX_CONNECTIONS: u64 = 4;
 /// How long the last outcomes may take to be written once upstream has every event.
 const SETTLE_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -52,6 +54,8 @@ pub(crate) struct WholeWay {
     pub(crate) delivered_during_load: u64,
     /// Requests upstream that created nothing, or the same again.
     pub(crate) extra_requests: u64,
+    /// Connections that the sidecar opened upstream.
+    pub(crate) connections: u64,
     /// From the first call to the last delivery.
     pub(crate) seconds: f64,
     /// Whether every event was delivered in time, and counted as delivered by the sidecar.
@@ -63,7 +67,7 @@ pub(crate) struct WholeWay {
 impl Measurement {
     /// Whether nothing failed and nothing is missing.
     pub(crate) fn is_valid(&self) -> bool {
-        self.load.is_clean() && self.whole_way.as_ref().is_none_or(|whole_way| whole_way.drained)
+        self.load.is_clean() && self.whole_way.as_ref().is_none_or(WholeWay::is_valid)
     }
 
     /// CPU seconds of the server for a million events, which are microseconds an event.
@@ -78,6 +82,11 @@ impl Measurement {
 }
 
 impl WholeWay {
+    /// Whether everything arrived, over few connections.
+    fn is_valid(&self) -> bool {
+        self.drained && self.connections <= MAX_CONNECTIONS
+    }
+
     /// Events delivered a second, from the first call to the last delivery.
     pub(crate) fn rate(&self) -> f64 {
         self.delivered as f64 / self.seconds
@@ -149,6 +158,8 @@ async fn until_delivered(
         delivered: counts.created,
         delivered_during_load,
         extra_requests: counts.requests.saturating_sub(accepted),
+        // One is that of these counts.
+        connections: counts.connections.saturating_sub(1),
         seconds: load.seconds + (drained_at - load_end).as_secs_f64(),
         drained: counts.created == accepted && is_settled,
         mock_cpu_seconds: cpu_seconds(mock.child.pid())?,

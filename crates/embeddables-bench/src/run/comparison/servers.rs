@@ -45,10 +45,7 @@ pub(crate) struct Server {
 impl Server {
     /// Starts what a scenario needs.
     pub(crate) async fn start(side: Side, scenario: &Scenario, places: &Places) -> anyhow::Result<Self> {
-        let work = tempfile::Builder::new()
-            .prefix("bench-")
-            .tempdir_in(&places.work_dir)
-            .with_context(|| format!("cannot write into {}", places.work_dir.display()))?;
+        let work = places.fresh_dir()?;
         let sockets = tempfile::Builder::new().prefix("bench-").tempdir()?;
         let socket = sockets.path().join("grpc.sock");
         let (child, mock) = match side {

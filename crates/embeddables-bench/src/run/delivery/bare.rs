@@ -9,7 +9,7 @@ use tempfile::TempDir;
 use tokio::process::{Child, Command};
 use tokio::time::timeout;
 
-use super::stage::{key, work_dir};
+use super::stage::key;
 use crate::bare::{BareReport, GRACE};
 use crate::event::project_name;
 use crate::run::mock::{Mock, Wire};
@@ -43,7 +43,7 @@ pub(crate) struct Bare {
 impl Bare {
     /// Starts a mock and a client that sends to it.
     pub(crate) async fn start(places: &Places, upstream: Value, sending: Sending) -> anyhow::Result<Self> {
-        let work = work_dir(places)?;
+        let work = places.fresh_dir()?;
         let mock = Mock::start(places, work.path(), sending.wire, upstream).await?;
         let mut command = Command::new(&places.bench);
         command

@@ -71,7 +71,7 @@ pub(crate) fn key(project: u32) -> String {
 impl Stage {
     /// Starts both.
     pub(crate) async fn start(places: &Places, setup: Setup) -> anyhow::Result<Self> {
-        let work = work_dir(places)?;
+        let work = places.fresh_dir()?;
         let keys: serde_json::Map<String, Value> = (0..setup.projects)
             .map(|project| (project_name(project), json!([key(project)])))
             .collect();
@@ -141,14 +141,6 @@ impl Stage {
         self.sidecar.stop().await?;
         self.mock.child.stop().await
     }
-}
-
-/// A directory for one measurement.
-pub(crate) fn work_dir(places: &Places) -> anyhow::Result<TempDir> {
-    tempfile::Builder::new()
-        .prefix("bench-")
-        .tempdir_in(&places.work_dir)
-        .with_context(|| format!("cannot write into {}", places.work_dir.display()))
 }
 
 async fn start_sidecar(places: &Places, work: &Path, mock: &Mock, delivers: bool) -> anyhow::Result<Child> {
