@@ -12,6 +12,9 @@ use super::places::Places;
 use crate::child::Child;
 use crate::http_control::request;
 
+/// An address on the loopback with a port that is free.
+pub(crate) const ANY_PORT: &str = "127.0.0.1:0";
+
 /// A mock of the events API.
 #[derive(Debug)]
 pub(crate) struct Mock {
@@ -46,9 +49,19 @@ pub(crate) struct ProjectCounts {
 }
 
 impl Mock {
-    /// Starts one with the given settings on top of those of every run.
+    /// Starts one on a free port with the given settings on top of those of every run.
     pub(crate) async fn start(places: &Places, work: &Path, settings: Value) -> anyhow::Result<Self> {
-        let child = Child::start("mock", &places.mock, &["--listen", "127.0.0.1:0"], &[], work).await?;
+        Self::start_at(places, work, ANY_PORT, settings).await
+    }
+
+    /// The same on a certain address.
+    pub(crate) async fn start_at(
+        places: &Places,
+        work: &Path,
+        address: &str,
+        settings: Value,
+    ) -> anyhow::Result<Self> {
+        let child = Child::start("mock", &places.mock, &["--listen", address], &[], work).await?;
         let address = child
             .ready
             .mock

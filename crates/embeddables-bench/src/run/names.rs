@@ -65,7 +65,7 @@ mod tests {
 
     #[test]
     fn a_name_picks_one_or_a_family_or_all() {
-        check("all", 7, 5);
+        check("all", 7, 8);
         check("accept", 4, 0);
         check("whole-way", 3, 0);
         check("whole-way-unary-1", 1, 0);
@@ -75,6 +75,9 @@ mod tests {
         check("latency-20ms", 0, 1);
         check("throttled", 0, 1);
         check("held", 0, 1);
+        check("outage", 0, 1);
+        check("deep", 0, 1);
+        check("footprint", 0, 1);
         check("nothing", 0, 0);
         check("", 0, 0);
     }

@@ -7,9 +7,12 @@
 //! 3. A measurement in which an event was lost, sent twice, refused or late is invalid, and says why.
 
 mod bare;
+mod deep;
+mod footprint;
 mod held;
 mod lanes;
 mod latency;
+mod outage;
 pub(crate) mod reading;
 mod sample;
 mod stage;
@@ -31,15 +34,24 @@ pub(crate) enum Scenario {
     Throttled,
     /// The key is wrong, and then right.
     Held,
+    /// Nobody listens for a minute.
+    Outage,
+    /// So much is queued.
+    Deep,
+    /// Nothing happens.
+    Footprint,
 }
 
 /// All scenarios, in the order in which they run.
-pub(crate) const SCENARIOS: [Scenario; 5] = [
+pub(crate) const SCENARIOS: [Scenario; 8] = [
     Scenario::Lanes,
     Scenario::Latency(20),
     Scenario::Latency(50),
     Scenario::Throttled,
     Scenario::Held,
+    Scenario::Outage,
+    Scenario::Deep,
+    Scenario::Footprint,
 ];
 
 /// What a measurement is given.
@@ -83,6 +95,9 @@ impl Scenario {
             Self::Latency(millis) => format!("latency-{millis}ms"),
             Self::Throttled => "throttled".to_owned(),
             Self::Held => "held".to_owned(),
+            Self::Outage => "outage".to_owned(),
+            Self::Deep => "deep".to_owned(),
+            Self::Footprint => "footprint".to_owned(),
         }
     }
 
@@ -90,8 +105,8 @@ impl Scenario {
     fn repetitions(self) -> u32 {
         match self {
             Self::Lanes => 5,
-            Self::Latency(_) | Self::Held => 3,
-            Self::Throttled => 1,
+            Self::Latency(_) | Self::Held | Self::Outage | Self::Footprint => 3,
+            Self::Throttled | Self::Deep => 1,
         }
     }
 
@@ -101,6 +116,9 @@ impl Scenario {
             Self::Latency(millis) => latency::measure(context, millis).await,
             Self::Throttled => throttled::measure(context).await,
             Self::Held => held::measure(context).await,
+            Self::Outage => outage::measure(context).await,
+            Self::Deep => deep::measure(context).await,
+            Self::Footprint => footprint::measure(context).await,
         }
     }
 }
