@@ -192,3 +192,17 @@ fn faults(load: &LoadReport) -> Vec<String> {
     });
     faults
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tick_of_cpu_time_is_small_beside_the_bar() {
+        // A hundredth of a second is how finely the kernel tells CPU time.
+        let Some(Bound::AtMost(most_percent)) = IDLE_CPU.bound else {
+            panic!("no bar");
+        };
+        assert!(0.01 / IDLE_SECONDS * 1e2 <= most_percent / 5.0);
+    }
+}

@@ -1,5 +1,5 @@
-//! How the sidecar delivers where upstream is slow, hangs, throttles or refuses; each figure beside the bound that it has to
-//! keep.
+//! How the sidecar delivers where upstream is slow, hangs, throttles, refuses or is away, where very much is queued, and what it
+//! takes where nothing is; each figure beside the bound that it has to keep.
 //!
 //! # Invariants
 //! 1. The sidecar has its defaults: nothing is tuned for a scenario but what the scenario is about.
@@ -23,7 +23,7 @@ use anyhow::Context as _;
 use self::reading::{DeliverySummary, Reading};
 use super::places::Places;
 
-/// One way for upstream to be difficult.
+/// One way for upstream to be difficult, or for the sidecar to have very much or very little to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Scenario {
     /// One of a hundred projects hangs.
@@ -36,9 +36,9 @@ pub(crate) enum Scenario {
     Held,
     /// Nobody listens for a minute.
     Outage,
-    /// So much is queued.
+    /// Ten million events are queued, against ten thousand.
     Deep,
-    /// Nothing happens.
+    /// The sidecar is idle, or starts.
     Footprint,
 }
 

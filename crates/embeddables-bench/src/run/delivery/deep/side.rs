@@ -12,9 +12,7 @@ use crate::run::delivery::sample::{Sample, until};
 use crate::run::delivery::stage::{End, Setup, Stage};
 use crate::run::generator::Load;
 
-/// Events a call while a queue is filled.
-const FILL_BATCH: u32 = 1_000;
-/// Events a call while accepting is looked at.
+/// Events a call.
 const BATCH: u32 = 100;
 /// Longest time to fill a queue.
 const LONGEST_LOAD_SECONDS: f64 = 1_800.0;
@@ -149,7 +147,7 @@ impl Side {
             accepted: 0,
             outcome: Outcome::default(),
         };
-        let load = side.publish(context, depth, FILL_BATCH).await?;
+        let load = side.publish(context, depth).await?;
         side.outcome.fill.add(load.seconds, load.count);
         side.outcome.accept.note_memory(side.stage.sidecar.pid())?;
         side.outcome.queue_bytes = side.stage.queue_bytes()?;
@@ -159,9 +157,10 @@ impl Side {
     /// Tops the queue up, accepts further events, is started again and delivers some.
     pub(super) async fn round(mut self, context: &Context<'_>) -> anyhow::Result<Self> {
         let delivered = Sample::take(&self.stage.mock).await?.counts.created;
-        let queued = self.accepted - delivered;
+        // An attempt that was cut by a start may have been counted upstream and be made again.
+        let queued = self.accepted.saturating_sub(delivered);
         if queued < self.depth {
-            self.publish(context, self.depth - queued, FILL_BATCH).await?;
+            self.publish(context, self.depth - queued).await?;
         }
         self.accept(context).await?;
         let mut side = self.restart(context, true).await?;
@@ -179,7 +178,7 @@ impl Side {
     async fn accept(&mut self, context: &Context<'_>) -> anyhow::Result<()> {
         let pid = self.stage.sidecar.pid();
         let before = cpu_seconds(pid)?;
-        let load = self.publish(context, context.events(ACCEPTED), BATCH).await?;
+        let load = self.publish(context, context.events(ACCEPTED)).await?;
         let phase = &mut self.outcome.accept;
         phase
             .cpu
@@ -231,15 +230,10 @@ impl Side {
     }
 
     /// Publishes events; they are rounded up to whole calls.
-    async fn publish(
-        &mut self,
-        context: &Context<'_>,
-        events: u64,
-        batch: u32,
-    ) -> anyhow::Result<LoadReport> {
+    async fn publish(&mut self, context: &Context<'_>, events: u64) -> anyhow::Result<LoadReport> {
         let load = Load {
-            batch: Some(batch),
-            calls: Some(events.div_ceil(u64::from(batch))),
+            batch: Some(BATCH),
+            calls: Some(events.div_ceil(u64::from(BATCH))),
             seconds: LONGEST_LOAD_SECONDS,
             projects: 1,
             ..Load::default()
