@@ -4,22 +4,25 @@
 //! bodies are those that the sidecar sends.
 //!
 //! # Invariants
-//! 1. Only an answer of 2xx, read to its end, is a delivery; whatever else happens is an error and is counted as one.
-//! 2. It ends by itself: no request begins after the given time, and none takes longer than [`GRACE`].
+//! 1. The clock starts after each client has sent one event: its connection is there by then, and over HTTP/2 it needs no other.
+//! 2. Only an answer of 2xx, read to its end, is a delivery; whatever else happens is an error and is counted as one.
+//! 3. It ends by itself: no request begins after the given time or beyond the given number, and none takes longer than
+//!    [`GRACE`].
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use crate::event::upstream_body;
-use crate::proc_fs;
+use crate::{http_client, proc_fs};
 
 /// Longest time for one request.
 pub const GRACE: Duration = Duration::from_secs(10);
@@ -38,9 +41,18 @@ pub struct BareConfig {
     /// Requests under way.
     #[arg(long, value_name = "N", default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub in_flight: u32,
-    /// Time to send requests, in seconds.
+    /// Clients that send in turn. Over HTTP/2 each has one connection; over HTTP/1.1 as many as it needs.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    pub connections: u32,
+    /// Certificate (PEM) of the authority to trust, for `https://`: HTTP/2, where the server speaks it.
+    #[arg(long, value_name = "FILE")]
+    pub ca: Option<PathBuf>,
+    /// Longest time to send requests, in seconds.
     #[arg(long, value_name = "SECONDS", default_value_t = 4.0)]
     pub seconds: f64,
+    /// Most requests to send, those of the warm-up not counted. Default: as many as fit into the time.
+    #[arg(long, value_name = "REQUESTS")]
+    pub count: Option<u64>,
 }
 
 /// What the loop came to: the JSON line that `bare` prints.
@@ -48,6 +60,8 @@ pub struct BareConfig {
 pub struct BareReport {
     /// Events delivered.
     pub delivered: u64,
+    /// Events delivered on top of these before the clock started.
+    pub warm_up: u64,
     /// Requests that were none.
     pub errors: u64,
     /// The same by status; `client` where there was no answer.
@@ -56,7 +70,7 @@ pub struct BareReport {
     pub seconds: f64,
     /// Events delivered a second.
     pub rate: f64,
-    /// CPU time of this process.
+    /// CPU time of this process after the warm-up.
     pub cpu_seconds: f64,
 }
 
@@ -70,7 +84,7 @@ impl BareReport {
 /// Runs the loop and prints its report. Gives whether every request was a delivery.
 ///
 /// # Errors
-/// Where no client can be made.
+/// Where no client can be made, or the first event of one is not delivered.
 pub async fn execute(config: BareConfig) -> anyhow::Result<bool> {
     let report = run(&config).await?;
     println!("{}", serde_json::to_string(&report)?);
@@ -79,30 +93,41 @@ pub async fn execute(config: BareConfig) -> anyhow::Result<bool> {
 
 /// What all senders share.
 struct Shared {
-    client: reqwest::Client,
+    clients: Vec<reqwest::Client>,
     config: BareConfig,
     bodies: Vec<Bytes>,
-    next_body: AtomicUsize,
-    end: Instant,
+    next: AtomicUsize,
+    /// Requests that may still begin.
+    left: AtomicU64,
 }
 
 async fn run(config: &BareConfig) -> anyhow::Result<BareReport> {
     let bodies: serde_json::Result<Vec<Bytes>> = (0..VARIANT_EVENTS)
         .map(|index| upstream_body(index).map(Bytes::from))
         .collect();
-    let start = Instant::now();
+    let clients: anyhow::Result<Vec<_>> = (0..config.connections).map(|_| client(config)).collect();
     let shared = Arc::new(Shared {
-        client: client(config.in_flight)?,
+        clients: clients?,
         config: config.clone(),
         bodies: bodies?,
-        next_body: AtomicUsize::new(0),
-        end: start + Duration::from_secs_f64(config.seconds),
+        next: AtomicUsize::new(0),
+        left: AtomicU64::new(config.count.unwrap_or(u64::MAX)),
     });
+    for _ in &shared.clients {
+        let status = shared.send().await.context("the first event failed")?;
+        ensure!(status.is_success(), "the first event was answered {status}");
+    }
+    let cpu_before = proc_fs::cpu_seconds(std::process::id())?;
+    let start = Instant::now();
+    let end = start + Duration::from_secs_f64(config.seconds);
     let mut senders = JoinSet::new();
     for _ in 0..config.in_flight {
-        senders.spawn(Arc::clone(&shared).keep_sending());
+        senders.spawn(Arc::clone(&shared).keep_sending(end));
     }
-    let mut report = BareReport::default();
+    let mut report = BareReport {
+        warm_up: shared.clients.len() as u64,
+        ..BareReport::default()
+    };
     while let Some(sent) = senders.join_next().await {
         let sent = sent.context("a sender failed")?;
         report.delivered += sent.delivered;
@@ -113,33 +138,22 @@ async fn run(config: &BareConfig) -> anyhow::Result<BareReport> {
     }
     report.seconds = start.elapsed().as_secs_f64();
     report.rate = report.delivered as f64 / report.seconds;
-    report.cpu_seconds = proc_fs::cpu_seconds(std::process::id())?;
+    report.cpu_seconds = proc_fs::cpu_seconds(std::process::id())? - cpu_before;
     Ok(report)
 }
 
-/// A client as the sidecar has one, for plain HTTP: no TLS connection is ever made.
-fn client(in_flight: u32) -> anyhow::Result<reqwest::Client> {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let tls = rustls::ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()?
-        .with_root_certificates(rustls::RootCertStore::empty())
-        .with_no_client_auth();
-    reqwest::Client::builder()
-        .tls_backend_preconfigured(tls)
-        .redirect(reqwest::redirect::Policy::none())
-        .retry(reqwest::retry::never())
-        .no_proxy()
-        .pool_max_idle_per_host(in_flight as usize)
-        .tcp_nodelay(true)
+fn client(config: &BareConfig) -> anyhow::Result<reqwest::Client> {
+    http_client::builder(config.ca.as_deref())?
+        .pool_max_idle_per_host(config.in_flight as usize)
         .timeout(GRACE)
         .build()
         .context("cannot make a client")
 }
 
 impl Shared {
-    async fn keep_sending(self: Arc<Self>) -> BareReport {
+    async fn keep_sending(self: Arc<Self>, end: Instant) -> BareReport {
         let mut report = BareReport::default();
-        while Instant::now() < self.end {
+        while Instant::now() < end && self.may_begin() {
             let status = self.send().await;
             match status {
                 Ok(status) if status.is_success() => report.delivered += 1,
@@ -155,15 +169,23 @@ impl Shared {
         report
     }
 
+    /// Whether another request may begin; if so it is counted.
+    fn may_begin(&self) -> bool {
+        let one_less = |left: u64| left.checked_sub(1);
+        self.left
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_less)
+            .is_ok()
+    }
+
     async fn send(&self) -> reqwest::Result<reqwest::StatusCode> {
-        let body = self.next_body.fetch_add(1, Ordering::Relaxed) % self.bodies.len();
-        let response = self
-            .client
+        let turn = self.next.fetch_add(1, Ordering::Relaxed);
+        let client = &self.clients[turn % self.clients.len()];
+        let response = client
             .post(&self.config.url)
             .header("x-api-key", &self.config.key)
             .header("content-type", "application/json")
             .header("accept", "application/json")
-            .body(self.bodies[body].clone())
+            .body(self.bodies[turn % self.bodies.len()].clone())
             .send()
             .await?;
         let status = response.status();
@@ -186,8 +208,29 @@ mod tests {
 
     use super::*;
 
-    /// Answers each request of a connection with a status; gives the bodies that came.
-    async fn serve(stream: TcpStream, status: u16, bodies: &std::sync::Mutex<Vec<String>>) {
+    /// What the server of a test has to know and tells.
+    struct Seen {
+        /// Requests answered 200 before `status` is the answer.
+        good: usize,
+        status: u16,
+        bodies: std::sync::Mutex<Vec<String>>,
+    }
+
+    impl Seen {
+        /// Takes a body; gives the status of its answer.
+        fn take(&self, body: String) -> u16 {
+            let mut bodies = self.bodies.lock().expect("not poisoned");
+            bodies.push(body);
+            if bodies.len() <= self.good {
+                200
+            } else {
+                self.status
+            }
+        }
+    }
+
+    /// Answers each request of a connection.
+    async fn serve(stream: TcpStream, seen: &Seen) {
         let mut stream = BufReader::new(stream);
         loop {
             let mut length_bytes = 0;
@@ -206,51 +249,79 @@ mod tests {
             }
             let mut body = vec![0; length_bytes];
             stream.read_exact(&mut body).await.expect("a body");
-            bodies
-                .lock()
-                .expect("not poisoned")
-                .push(String::from_utf8(body).expect("text"));
+            let status = seen.take(String::from_utf8(body).expect("text"));
             let answer = format!("HTTP/1.1 {status} x\r\ncontent-length: 2\r\n\r\n{{}}");
             stream.write_all(answer.as_bytes()).await.expect("written");
         }
     }
 
-    async fn run_against(status: u16) -> (BareReport, Vec<String>) {
+    /// Runs two clients against a server that answers `good` requests with 200 and the others with `status`: so many
+    /// requests, or for a short time.
+    async fn run_against(
+        good: usize,
+        status: u16,
+        count: Option<u64>,
+    ) -> (anyhow::Result<BareReport>, Vec<String>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address");
-        let bodies = Arc::new(std::sync::Mutex::new(Vec::new()));
-        let shared = Arc::clone(&bodies);
+        let seen = Arc::new(Seen {
+            good,
+            status,
+            bodies: std::sync::Mutex::default(),
+        });
+        let shared = Arc::clone(&seen);
         let server = tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                let bodies = Arc::clone(&shared);
-                tokio::spawn(async move { serve(stream, status, &bodies).await });
+                let seen = Arc::clone(&shared);
+                tokio::spawn(async move { serve(stream, &seen).await });
             }
         });
         let config = BareConfig {
             url: format!("http://{address}/projects/pr_1/events"),
             key: "rk_test".to_owned(),
             in_flight: 4,
-            seconds: 0.05,
+            connections: 2,
+            ca: None,
+            seconds: if count.is_some() { 60.0 } else { 0.05 },
+            count,
         };
-        let report = run(&config).await.expect("a report");
+        let report = run(&config).await;
         server.abort();
-        let bodies = std::mem::take(&mut *bodies.lock().expect("not poisoned"));
+        let bodies = std::mem::take(&mut *seen.bodies.lock().expect("not poisoned"));
         (report, bodies)
     }
 
     #[tokio::test]
     async fn each_answer_of_2xx_is_a_delivery() {
-        let (report, bodies) = run_against(200).await;
+        let (report, bodies) = run_against(usize::MAX, 200, None).await;
+        let report = report.expect("a report");
         assert!(report.is_clean() && report.seconds >= 0.05);
-        assert_eq!(report.delivered, bodies.len() as u64);
+        assert_eq!(report.warm_up, 2);
+        assert_eq!(report.delivered + report.warm_up, bodies.len() as u64);
         assert!(bodies.contains(&upstream_body(0).expect("a body")));
     }
 
     #[tokio::test]
+    async fn no_more_is_sent_than_asked_for() {
+        let (report, bodies) = run_against(usize::MAX, 200, Some(50)).await;
+        let report = report.expect("a report");
+        assert_eq!((report.delivered, report.errors, bodies.len()), (50, 0, 52));
+    }
+
+    #[tokio::test]
     async fn any_other_answer_is_an_error() {
-        let (report, bodies) = run_against(429).await;
-        assert_eq!((report.delivered, report.errors), (0, bodies.len() as u64));
+        let (report, bodies) = run_against(2, 429, None).await;
+        let report = report.expect("a report");
+        assert_eq!((report.delivered, report.errors), (0, bodies.len() as u64 - 2));
         assert_eq!(report.by_status, [("429".to_owned(), report.errors)].into());
         assert!(!report.is_clean());
+    }
+
+    #[tokio::test]
+    async fn nothing_is_measured_where_the_first_event_of_a_client_fails() {
+        let (report, bodies) = run_against(1, 401, None).await;
+        let error = report.expect_err("no report");
+        assert!(error.to_string().contains("401"), "{error:#}");
+        assert_eq!(bodies.len(), 2);
     }
 }

@@ -7,13 +7,13 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use hyper::Method;
+use http::Method;
 use rustix::process::{Pid, Signal, kill_process};
 use serde::Deserialize;
 use tokio::process::{self, Command};
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::http_control::{metric_sum, request};
+use crate::http_control::{Control, metric_sum};
 
 /// Longest time from the start of a process to its being ready.
 const READY_TIMEOUT: Duration = Duration::from_secs(60);
@@ -120,7 +120,8 @@ impl Child {
     /// Where it serves no metrics.
     pub async fn metric(&self, name: &str) -> anyhow::Result<f64> {
         let ops = self.ready.ops.as_deref().context("it serves no metrics")?;
-        let metrics = request(Method::GET, ops, "/metrics", "").await?;
+        let ops = Control::new(format!("http://{ops}"), None)?;
+        let metrics = ops.request(Method::GET, "/metrics", "").await?;
         Ok(metric_sum(&metrics, name))
     }
 

@@ -1,51 +1,53 @@
-//! The few plain HTTP requests of a run: control of the mock, metrics of the sidecar.
+//! The few HTTP requests of a run's own: control of the mock, metrics of the sidecar.
 
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
-use http_body_util::{BodyExt as _, Full};
-use hyper::body::Bytes;
-use hyper::{Method, Request};
-use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
-use tokio::time::timeout;
+use http::Method;
+
+use crate::http_client;
 
 /// Longest time for one request.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Sends one request over a connection of its own and gives the body of the answer.
-///
-/// # Errors
-/// Where no answer comes in time, or one other than 2xx.
-pub async fn request(method: Method, address: &str, path: &str, body: &str) -> anyhow::Result<String> {
-    let exchange = exchange(&method, address, path, body);
-    timeout(REQUEST_TIMEOUT, exchange)
-        .await
-        .context("no answer in time")
-        .flatten()
-        .with_context(|| format!("{method} http://{address}{path}"))
+/// Where such requests go. A clone shares its connections.
+#[derive(Clone, Debug)]
+pub struct Control {
+    http: reqwest::Client,
+    base_url: String,
 }
 
-async fn exchange(method: &Method, address: &str, path: &str, body: &str) -> anyhow::Result<String> {
-    let stream = TcpStream::connect(address).await?;
-    let (mut send, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
-    let request = Request::builder()
-        .method(method)
-        .uri(path)
-        .header("host", address)
-        .header("content-type", "application/json")
-        .header("connection", "close")
-        .body(Full::new(Bytes::from(body.to_owned())))?;
-    let answer = async {
-        let response = send.send_request(request).await?;
+impl Control {
+    /// Speaks to the server at `base_url`; over TLS it trusts the authority in `ca_file` alone.
+    ///
+    /// # Errors
+    /// Where no client can be made, for example of what is in the file.
+    pub fn new(base_url: String, ca_file: Option<&Path>) -> anyhow::Result<Self> {
+        let http = http_client::builder(ca_file)?.timeout(REQUEST_TIMEOUT).build()?;
+        Ok(Self { http, base_url })
+    }
+
+    /// Sends one request and gives the body of the answer.
+    ///
+    /// # Errors
+    /// Where no answer comes in time, or one other than 2xx.
+    pub async fn request(&self, method: Method, path: &str, body: &str) -> anyhow::Result<String> {
+        let url = format!("{}{path}", self.base_url);
+        self.exchange(&method, &url, body)
+            .await
+            .with_context(|| format!("{method} {url}"))
+    }
+
+    async fn exchange(&self, method: &Method, url: &str, body: &str) -> anyhow::Result<String> {
+        let request = self.http.request(method.clone(), url);
+        let request = request.header("content-type", "application/json");
+        let response = request.body(body.to_owned()).send().await?;
         let status = response.status();
-        let body = response.into_body().collect().await?.to_bytes();
-        let body = String::from_utf8(body.to_vec())?;
+        let body = response.text().await?;
         ensure!(status.is_success(), "answered {status}: {body}");
         Ok(body)
-    };
-    let (_closed, answer) = tokio::join!(connection, answer);
-    answer
+    }
 }
 
 /// Sum of all samples of a metric, whatever their labels, in Prometheus' text form; 0 where there is none.

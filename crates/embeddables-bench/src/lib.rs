@@ -20,6 +20,7 @@ pub mod load;
 pub mod run;
 
 pub mod child;
+mod http_client;
 pub mod http_control;
 pub mod proc_fs;
 pub mod statistics;

@@ -102,7 +102,7 @@ fn announce(config: &NullConfig, tcp: SocketAddr) -> anyhow::Result<()> {
 
 /// Answers and does nothing else.
 #[derive(Clone, Copy, Debug)]
-struct NullService;
+pub(crate) struct NullService;
 
 fn queued() -> EventStatus {
     EventStatus {

@@ -29,8 +29,6 @@ use crate::record::{ReceivedRequest, Requests};
 use crate::settings::{Settings, SettingsError};
 use crate::tls::{self, TlsIdentity};
 
-/// Most requests at once on one HTTP/2 connection.
-const MAX_CONCURRENT_STREAMS: u32 = 1_000;
 /// Longest TLS handshake.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Pause after a failed accept, e.g. for want of file descriptors.
@@ -257,7 +255,8 @@ where
         handler::handle(Arc::clone(&open.shared), Arc::clone(&open.connection), request)
     });
     let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder.http2().max_concurrent_streams(MAX_CONCURRENT_STREAMS);
+    let max_streams = open.shared.rules().settings().max_streams;
+    builder.http2().max_concurrent_streams(max_streams.get());
     let mut serving = pin!(builder.serve_connection(TokioIo::new(io), service));
     let served = tokio::select! {
         served = serving.as_mut() => Some(served),

@@ -15,6 +15,8 @@ use crate::route::is_project_id;
 
 /// Longest latency or hang in milliseconds: one hour.
 pub(crate) const MAX_WAIT_MS: u64 = 3_600_000;
+/// Most requests at once on one HTTP/2 connection unless told otherwise.
+const MAX_STREAMS: NonZeroU32 = NonZeroU32::new(1_000).unwrap();
 /// Prefix of every key of the API.
 const KEY_PREFIX: &str = "rk_";
 
@@ -40,6 +42,8 @@ pub struct Settings {
     pub admit_burst: Option<NonZeroU32>,
     /// `Retry-After` of those 429, verbatim; goes with `admit_per_second` only. Default: none.
     pub retry_after: Option<RetryAfter>,
+    /// Most requests at once on one HTTP/2 connection, of those opened from now on. Above 0. Default: `1000`.
+    pub max_streams: NonZeroU32,
     /// Whether requests are kept for `GET /_mock/requests`. Default: `true`; `false` for load runs, in which
     /// they are counted only.
     pub record_requests: bool,
@@ -55,6 +59,7 @@ impl Default for Settings {
             admit_per_second: None,
             admit_burst: None,
             retry_after: None,
+            max_streams: MAX_STREAMS,
             record_requests: true,
         }
     }

@@ -3,10 +3,10 @@
 use std::cell::Cell;
 
 use bytes::{Bytes, BytesMut};
-use embeddables_proto::events::v1::{Event, PublishEventRequest, PublishEventsRequest};
+use embeddables_proto::events::v1::{Event, PublishEventRequest, PublishEventsRequest, StreamEventsRequest};
 use uuid::Uuid;
 
-use super::framing::frame;
+use super::framing::{FIRST_SEQUENCE, frame};
 use crate::event::{EVENT_ID_BYTES, event};
 
 /// Events that differ before they repeat.
@@ -14,11 +14,33 @@ const VARIANT_EVENTS: u32 = 1_024;
 /// Fewest bodies to take turns, however large they are.
 const MIN_BODIES: u32 = 8;
 
+/// How events are published.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Form {
+    /// One a call.
+    #[default]
+    One,
+    /// So many a call.
+    Batch(u32),
+    /// One a message of a stream.
+    Stream,
+}
+
+impl Form {
+    /// Events of one request or message.
+    pub(crate) fn events(self) -> u32 {
+        match self {
+            Self::One | Self::Stream => 1,
+            Self::Batch(size) => size,
+        }
+    }
+}
+
 /// What requests hold.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Contents {
-    /// Events a request; `None` for single events.
-    pub(crate) batch: Option<u32>,
+    /// What kind of requests they are.
+    pub(crate) form: Form,
     /// Whether each event has an id made here.
     pub(crate) with_ids: bool,
     /// Projects that events name in turn; 0 for events that name none.
@@ -37,9 +59,7 @@ pub(crate) struct Bodies {
 impl Bodies {
     /// Encodes the requests of one workload.
     pub(crate) fn new(contents: Contents) -> Self {
-        let count = contents.batch.map_or(VARIANT_EVENTS, |batch| {
-            (VARIANT_EVENTS / batch.max(1)).max(MIN_BODIES)
-        });
+        let count = (VARIANT_EVENTS / contents.form.events().max(1)).max(MIN_BODIES);
         let bodies: Vec<Bytes> = (0..count).map(|index| contents.encode(index).freeze()).collect();
         let id_offsets = if contents.with_ids {
             id_offsets(&bodies[0])
@@ -79,12 +99,17 @@ impl Bodies {
 impl Contents {
     fn encode(self, index: u32) -> BytesMut {
         let event = |index| event(index, self.with_ids, self.projects);
-        match self.batch {
-            None => frame(&PublishEventRequest {
+        match self.form {
+            Form::One => frame(&PublishEventRequest {
                 event: Some(event(index)),
                 options: None,
             }),
-            Some(size) => {
+            Form::Stream => frame(&StreamEventsRequest {
+                sequence: FIRST_SEQUENCE.cast_signed(),
+                event: Some(event(index)),
+                options: None,
+            }),
+            Form::Batch(size) => {
                 let events: Vec<Event> = (0..size).map(|place| event(index * size + place)).collect();
                 frame(&PublishEventsRequest {
                     events,
@@ -123,7 +148,7 @@ mod tests {
     #[test]
     fn ids_made_here_are_in_every_event_and_never_the_same() {
         let bodies = Bodies::new(Contents {
-            batch: Some(10),
+            form: Form::Batch(10),
             with_ids: true,
             ..Contents::default()
         });
@@ -141,7 +166,7 @@ mod tests {
     #[test]
     fn without_ids_the_server_makes_them() {
         let bodies = Bodies::new(Contents {
-            batch: Some(3),
+            form: Form::Batch(3),
             ..Contents::default()
         });
         assert!(
@@ -164,7 +189,7 @@ mod tests {
     #[test]
     fn a_batch_of_as_many_events_as_projects_has_one_for_each() {
         let bodies = Bodies::new(Contents {
-            batch: Some(100),
+            form: Form::Batch(100),
             projects: 100,
             ..Contents::default()
         });

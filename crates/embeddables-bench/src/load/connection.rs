@@ -7,13 +7,14 @@ use std::str::FromStr;
 
 use anyhow::Context as _;
 use bytes::{Bytes, BytesMut};
-use h2::RecvStream;
-use h2::client::SendRequest;
+use h2::client::{ResponseFuture, SendRequest};
+use h2::{RecvStream, SendStream};
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 
-use super::framing::{Results, count_results, only_message};
+use super::body::Form;
+use super::framing::{FrameError, Results, count_results, only_message};
 
 /// Flow-control windows so large that answers never wait for them.
 const WINDOW_BYTES: u32 = 16 * 1024 * 1024;
@@ -48,21 +49,12 @@ impl fmt::Display for Address {
     }
 }
 
-/// What a call asks for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Rpc {
-    /// `PublishEvent`.
-    One,
-    /// `PublishEvents` with so many events.
-    Batch(u32),
-}
-
-impl Rpc {
-    fn path(self) -> &'static str {
-        match self {
-            Self::One => "/embeddables.events.v1.EventsService/PublishEvent",
-            Self::Batch(_) => "/embeddables.events.v1.EventsService/PublishEvents",
-        }
+/// The method that publishes events in a form.
+fn path(form: Form) -> &'static str {
+    match form {
+        Form::One => "/embeddables.events.v1.EventsService/PublishEvent",
+        Form::Batch(_) => "/embeddables.events.v1.EventsService/PublishEvents",
+        Form::Stream => "/embeddables.events.v1.EventsService/StreamEvents",
     }
 }
 
@@ -75,6 +67,9 @@ pub(crate) enum CallError {
     /// The server answered something that is no answer to this call.
     #[error("{0}")]
     Answer(String),
+    /// The server answered something that cannot be read.
+    #[error(transparent)]
+    Frame(#[from] FrameError),
     /// The connection is of no more use.
     #[error("the connection failed")]
     Connection(#[from] h2::Error),
@@ -85,20 +80,20 @@ pub(crate) enum CallError {
 pub(crate) struct Caller {
     send: SendRequest<Bytes>,
     request: Request<()>,
-    rpc: Rpc,
+    form: Form,
 }
 
 impl Caller {
     /// Opens a connection; it is driven in a task of its own.
-    pub(crate) async fn connect(address: &Address, rpc: Rpc) -> anyhow::Result<Self> {
+    pub(crate) async fn connect(address: &Address, form: Form) -> anyhow::Result<Self> {
         let connected = async {
             match address {
                 Address::Tcp(address) => {
                     let stream = TcpStream::connect(address).await?;
                     stream.set_nodelay(true)?;
-                    Self::over(stream, rpc).await
+                    Self::over(stream, form).await
                 }
-                Address::Unix(path) => Self::over(UnixStream::connect(path).await?, rpc).await,
+                Address::Unix(path) => Self::over(UnixStream::connect(path).await?, form).await,
             }
         };
         connected
@@ -106,7 +101,7 @@ impl Caller {
             .with_context(|| format!("cannot connect to {address}"))
     }
 
-    async fn over(stream: impl AsyncRead + AsyncWrite + Unpin + 'static, rpc: Rpc) -> anyhow::Result<Self> {
+    async fn over(stream: impl AsyncRead + AsyncWrite + Unpin + 'static, form: Form) -> anyhow::Result<Self> {
         let (send, connection) = h2::client::Builder::new()
             .initial_window_size(WINDOW_BYTES)
             .initial_connection_window_size(WINDOW_BYTES)
@@ -120,15 +115,20 @@ impl Caller {
         });
         Ok(Self {
             send,
-            request: request(rpc)?,
-            rpc,
+            request: request(form)?,
+            form,
         })
+    }
+
+    /// Begins a call: nothing is sent of it yet but its headers.
+    pub(crate) async fn begin(&mut self) -> Result<(ResponseFuture, SendStream<Bytes>), h2::Error> {
+        poll_fn(|context| self.send.poll_ready(context)).await?;
+        self.send.send_request(self.request.clone(), false)
     }
 
     /// Makes one call and looks at its answer.
     pub(crate) async fn call(&mut self, body: Bytes) -> Result<Results, CallError> {
-        poll_fn(|context| self.send.poll_ready(context)).await?;
-        let (response, mut stream) = self.send.send_request(self.request.clone(), false)?;
+        let (response, mut stream) = self.begin().await?;
         stream.send_data(body, true)?;
         let (head, mut body) = response.await?.into_parts();
         if head.status != StatusCode::OK {
@@ -138,17 +138,17 @@ impl Caller {
         let trailers = body.trailers().await?;
         // A server that has nothing else to say puts the status into its headers.
         match status(trailers.as_ref().unwrap_or(&head.headers)) {
-            Some(0) => results(self.rpc, &message).map_err(CallError::Answer),
+            Some(0) => results(self.form, &message),
             Some(code) => Err(CallError::Status(code)),
             None => Err(CallError::Answer("no grpc-status".to_owned())),
         }
     }
 }
 
-fn request(rpc: Rpc) -> anyhow::Result<Request<()>> {
+fn request(form: Form) -> anyhow::Result<Request<()>> {
     let mut request = Request::new(());
     *request.method_mut() = Method::POST;
-    *request.uri_mut() = format!("http://localhost{}", rpc.path()).parse()?;
+    *request.uri_mut() = format!("http://localhost{}", path(form)).parse()?;
     let headers = request.headers_mut();
     headers.insert("content-type", HeaderValue::from_static("application/grpc"));
     headers.insert("te", HeaderValue::from_static("trailers"));
@@ -173,22 +173,23 @@ async fn read(body: &mut RecvStream) -> Result<Bytes, h2::Error> {
     Ok(first.unwrap_or_else(|| joined.freeze()))
 }
 
-fn status(headers: &HeaderMap) -> Option<u32> {
+/// The gRPC status.
+pub(crate) fn status(headers: &HeaderMap) -> Option<u32> {
     headers.get("grpc-status")?.to_str().ok()?.parse().ok()
 }
 
 /// What an answer with status OK says of its events: all of them, or it is none.
-fn results(rpc: Rpc, body: &Bytes) -> Result<Results, String> {
-    let message = only_message(body).map_err(|error| error.to_string())?;
-    let Rpc::Batch(size) = rpc else {
+fn results(form: Form, body: &Bytes) -> Result<Results, CallError> {
+    let message = only_message(body)?;
+    let Form::Batch(size) = form else {
         return Ok(Results { taken: 1, refused: 0 });
     };
-    let results = count_results(message).map_err(|error| error.to_string())?;
+    let results = count_results(message)?;
     let answered = results.taken + results.refused;
     if answered == u64::from(size) {
         Ok(results)
     } else {
-        Err(format!("{answered} results for {size} events"))
+        Err(CallError::Answer(format!("{answered} results for {size} events")))
     }
 }
 
@@ -222,18 +223,11 @@ mod tests {
     #[test]
     fn a_batch_must_be_answered_in_full() {
         let one_taken = Bytes::from_static(&[0, 0, 0, 0, 4, 0x0a, 2, 0x0a, 0]);
-        assert_eq!(
-            results(Rpc::Batch(1), &one_taken),
-            Ok(Results { taken: 1, refused: 0 })
-        );
-        assert_eq!(
-            results(Rpc::Batch(2), &one_taken),
-            Err("1 results for 2 events".to_owned())
-        );
-        assert_eq!(
-            results(Rpc::One, &one_taken),
-            Ok(Results { taken: 1, refused: 0 })
-        );
-        assert!(results(Rpc::One, &Bytes::new()).is_err());
+        let taken = Results { taken: 1, refused: 0 };
+        assert_eq!(results(Form::Batch(1), &one_taken).expect("in full"), taken);
+        let error = results(Form::Batch(2), &one_taken).expect_err("not in full");
+        assert_eq!(error.to_string(), "1 results for 2 events");
+        assert_eq!(results(Form::One, &one_taken).expect("in full"), taken);
+        results(Form::One, &Bytes::new()).expect_err("no message");
     }
 }

@@ -1,10 +1,14 @@
 //! gRPC messages in their frames, by hand: a byte of flags, four of length, the message.
 
-use bytes::{BufMut as _, Bytes, BytesMut};
+use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
 use prost::Message;
 
 /// Bytes before each message.
 pub(crate) const PREFIX_BYTES: usize = 5;
+/// Where numbers of streamed messages begin: from here to 2^35 a varint has five bytes, so that one is replaced by another.
+pub(crate) const FIRST_SEQUENCE: u64 = 1 << 28;
+/// Bytes of such a number.
+const SEQUENCE_BYTES: usize = 5;
 
 /// Why an answer cannot be what it should be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -12,7 +16,7 @@ pub(crate) enum FrameError {
     /// Not exactly one uncompressed message.
     #[error("the answer is not one whole message")]
     NotOneMessage,
-    /// The message is no `PublishEventsResponse`.
+    /// The message is none that was asked for.
     #[error("the answer cannot be decoded")]
     Malformed,
 }
@@ -43,6 +47,61 @@ pub(crate) fn only_message(body: &Bytes) -> Result<&[u8], FrameError> {
     }
 }
 
+/// Takes one whole message off the front of what has come of a stream; `None` where there is none yet.
+pub(crate) fn next_message(received: &mut BytesMut) -> Result<Option<BytesMut>, FrameError> {
+    let Some((prefix, rest)) = received.split_first_chunk::<PREFIX_BYTES>() else {
+        return Ok(None);
+    };
+    let [flags, length @ ..] = *prefix;
+    if flags != 0 {
+        return Err(FrameError::Malformed);
+    }
+    let length = u32::from_be_bytes(length) as usize;
+    if rest.len() < length {
+        return Ok(None);
+    }
+    received.advance(PREFIX_BYTES);
+    Ok(Some(received.split_to(length)))
+}
+
+/// Writes its number into a framed `StreamEventsRequest`, whose first field it is.
+pub(crate) fn put_sequence(framed: &mut [u8], sequence: u64) {
+    let place = PREFIX_BYTES + 1;
+    for (index, byte) in framed[place..place + SEQUENCE_BYTES].iter_mut().enumerate() {
+        let [low, ..] = (sequence >> (7 * index)).to_le_bytes();
+        let more = if index + 1 < SEQUENCE_BYTES { 0x80 } else { 0 };
+        *byte = low & 0x7f | more;
+    }
+}
+
+/// The results of a `StreamEventsResponse`, each with its number, without decoding what they hold.
+pub(crate) fn stream_results(mut message: &[u8]) -> impl Iterator<Item = Result<(u64, Results), FrameError>> {
+    std::iter::from_fn(move || {
+        (!message.is_empty()).then(|| {
+            let (tag, result) = length_delimited(&mut message)?;
+            if tag != 1 {
+                return Err(FrameError::Malformed);
+            }
+            stream_result(result)
+        })
+    })
+}
+
+/// The number is field 1 of a streamed result, the result itself is field 2.
+fn stream_result(mut result: &[u8]) -> Result<(u64, Results), FrameError> {
+    if varint(&mut result)? != 0x08 {
+        return Err(FrameError::Malformed);
+    }
+    let sequence = varint(&mut result)?;
+    let (tag, outcome) = length_delimited(&mut result)?;
+    if tag != 2 || !result.is_empty() {
+        return Err(FrameError::Malformed);
+    }
+    let mut results = Results::default();
+    results.count(outcome)?;
+    Ok((sequence, results))
+}
+
 /// What a batch's results say.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Results {
@@ -50,6 +109,18 @@ pub(crate) struct Results {
     pub(crate) taken: u64,
     /// Events refused.
     pub(crate) refused: u64,
+}
+
+impl Results {
+    /// Counts one `PublishResult`: `status` is its field 1, `refusal` its field 2.
+    fn count(&mut self, result: &[u8]) -> Result<(), FrameError> {
+        match result.first() {
+            Some(0x0a) => self.taken += 1,
+            Some(0x12) => self.refused += 1,
+            _ => return Err(FrameError::Malformed),
+        }
+        Ok(())
+    }
 }
 
 /// Counts the results of a `PublishEventsResponse` without decoding what they hold.
@@ -60,12 +131,7 @@ pub(crate) fn count_results(mut message: &[u8]) -> Result<Results, FrameError> {
         if tag != 1 {
             continue;
         }
-        // `status` is field 1 of a result, `refusal` is field 2.
-        match result.first() {
-            Some(0x0a) => results.taken += 1,
-            Some(0x12) => results.refused += 1,
-            _ => return Err(FrameError::Malformed),
-        }
+        results.count(result)?;
     }
     Ok(results)
 }
@@ -98,7 +164,9 @@ fn varint(message: &mut &[u8]) -> Result<u64, FrameError> {
 #[cfg(test)]
 mod tests {
     use embeddables_proto::events::v1::publish_result::Result as Outcome;
-    use embeddables_proto::events::v1::{EventStatus, PublishEventsResponse, PublishResult, Refusal};
+    use embeddables_proto::events::v1::{
+        EventStatus, PublishEventsResponse, PublishResult, Refusal, StreamEventsResponse, StreamResult,
+    };
 
     use super::*;
 
@@ -160,5 +228,50 @@ mod tests {
         assert_eq!(count_results(&[0x0a, 0x00]), Err(FrameError::Malformed));
         assert_eq!(count_results(&[0x08, 0x01]), Err(FrameError::Malformed));
         assert_eq!(count_results(&[0xff; 11]), Err(FrameError::Malformed));
+    }
+
+    #[test]
+    fn a_stream_is_cut_into_its_messages_wherever_the_chunks_end() {
+        let framed = [
+            frame(&response(2, 1)),
+            frame(&response(0, 0)),
+            frame(&response(1, 0)),
+        ]
+        .concat();
+        let mut received = BytesMut::new();
+        let mut lengths_bytes = Vec::new();
+        for byte in framed {
+            received.extend_from_slice(&[byte]);
+            while let Some(message) = next_message(&mut received).expect("framed") {
+                lengths_bytes.push(message.len());
+            }
+        }
+        let expected = [response(2, 1), response(0, 0), response(1, 0)].map(|one| one.encoded_len());
+        assert_eq!(lengths_bytes, expected);
+        let compressed = &[1, 0, 0, 0, 0][..];
+        assert_eq!(next_message(&mut compressed.into()), Err(FrameError::Malformed));
+    }
+
+    #[test]
+    fn streamed_results_have_their_numbers() {
+        let results = (0..)
+            .zip(response(1, 1).results)
+            .map(|(place, result)| StreamResult {
+                sequence: i64::try_from(FIRST_SEQUENCE).expect("small") + place,
+                result: Some(result),
+            });
+        let mut response = StreamEventsResponse {
+            results: results.collect(),
+        };
+        let found = |response: &StreamEventsResponse| {
+            stream_results(&response.encode_to_vec()).collect::<Result<Vec<_>, _>>()
+        };
+        let (taken, refused) = (Results { taken: 1, refused: 0 }, Results { taken: 0, refused: 1 });
+        let expected = vec![(FIRST_SEQUENCE, taken), (FIRST_SEQUENCE + 1, refused)];
+        assert_eq!(found(&response), Ok(expected));
+        response.results[1].result = None;
+        assert_eq!(found(&response), Err(FrameError::Malformed), "no result");
+        response.results[0].sequence = 0;
+        assert_eq!(found(&response), Err(FrameError::Malformed), "no number");
     }
 }

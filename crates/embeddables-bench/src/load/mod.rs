@@ -1,15 +1,17 @@
 //! The load generator: raw HTTP/2, requests encoded beforehand, every answer looked at. One thread.
 //!
 //! # Invariants
-//! 1. The clock starts after every connection has carried one request.
+//! 1. The clock starts after every connection, and every stream, has carried one request.
 //! 2. Closed loop: each caller makes its next call when the last is answered. Open loop: calls are due at a fixed rate, and a
-//!    latency starts when the call was due, so that a server that stalls cannot hide it (coordinated omission).
+//!    latency starts when the call was due, so that a server that stalls cannot hide it (coordinated omission). A stream sends on while
+//!    less than its window is unanswered.
 //! 3. It ends by itself: at the limit of time or of calls, and no later than [`GRACE`] after it.
 
 mod body;
 mod connection;
 mod framing;
 mod pacer;
+mod stream;
 mod tally;
 
 use std::cell::{Cell, RefCell};
@@ -21,10 +23,11 @@ use anyhow::{Context as _, ensure};
 use tokio::task::{JoinSet, LocalSet};
 use tokio::time::{Instant, timeout, timeout_at};
 
-use self::body::{Bodies, Contents};
+use self::body::{Bodies, Contents, Form};
 pub use self::connection::Address;
-use self::connection::{CallError, Caller, Rpc};
+use self::connection::{CallError, Caller};
 use self::pacer::Pacer;
+use self::stream::EventStream;
 pub use self::tally::LoadReport;
 use self::tally::{Tally, Totals};
 use crate::proc_fs;
@@ -47,6 +50,12 @@ pub struct LoadConfig {
     /// Events a call, by `PublishEvents`; without it single events by `PublishEvent`.
     #[arg(long, value_name = "EVENTS", value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub batch: Option<u32>,
+    /// Each caller publishes over a stream of its own, by `StreamEvents`: its messages count as calls.
+    #[arg(long, conflicts_with_all = ["batch", "rate"])]
+    pub stream: bool,
+    /// Most messages of a stream that are not answered yet.
+    #[arg(long, value_name = "N", default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub window: u32,
     /// Open loop: calls a second, whatever became of those before. Without it a closed loop.
     #[arg(long, value_name = "CALLS")]
     pub rate: Option<f64>,
@@ -65,13 +74,17 @@ pub struct LoadConfig {
 }
 
 impl LoadConfig {
-    fn rpc(&self) -> Rpc {
-        self.batch.map_or(Rpc::One, Rpc::Batch)
+    fn form(&self) -> Form {
+        if self.stream {
+            Form::Stream
+        } else {
+            self.batch.map_or(Form::One, Form::Batch)
+        }
     }
 
     fn contents(&self) -> Contents {
         Contents {
-            batch: self.batch,
+            form: self.form(),
             with_ids: self.ids,
             projects: self.projects,
         }
@@ -129,7 +142,8 @@ struct Shared {
 
 async fn run(config: &LoadConfig) -> anyhow::Result<LoadReport> {
     let bodies = Bodies::new(config.contents());
-    let connections = connect(config, &bodies).await?;
+    let warm = warm_up(config, &bodies).await?;
+    let warm_up = warm.events(config);
     let cpu_before = proc_fs::cpu_seconds(process::id())?;
     let start = Instant::now();
     let pacer = config
@@ -146,38 +160,75 @@ async fn run(config: &LoadConfig) -> anyhow::Result<LoadReport> {
         last_answer: Cell::new(start),
     });
     let mut callers = JoinSet::new();
-    for caller in connections.iter().cycle().take(config.callers as usize) {
-        callers.spawn_local(Rc::clone(&shared).keep_calling(caller.clone()));
+    match warm {
+        Warm::Connections(connections) => {
+            for caller in connections.iter().cycle().take(config.callers as usize) {
+                callers.spawn_local(Rc::clone(&shared).keep_calling(caller.clone()));
+            }
+        }
+        Warm::Streams(streams) => {
+            for stream in streams {
+                callers.spawn_local(Rc::clone(&shared).keep_streaming(stream, config.window));
+            }
+        }
     }
     // Calls still under way after the grace are unanswered; dropping their tasks ends them.
     let _in_time = timeout_at(shared.end + GRACE, callers.join_all()).await;
     let late = shared.pacer.as_ref().map_or(0, Pacer::left);
     let cpu_seconds = proc_fs::cpu_seconds(process::id())? - cpu_before;
     let tally = shared.tally.replace(Tally::new()?);
-    let events_a_call = u64::from(config.batch.unwrap_or(1));
     Ok(tally.report(Totals {
         elapsed: shared.last_answer.get() - start,
         request_bytes: shared.bodies.body_bytes() as u64,
-        warm_up: connections.len() as u64 * events_a_call,
+        warm_up,
         unanswered: shared.open_calls.get(),
         late,
         cpu_seconds,
     }))
 }
 
-/// Opens all connections and sends one request over each.
-async fn connect(config: &LoadConfig, bodies: &Bodies) -> anyhow::Result<Vec<Caller>> {
+/// What has carried one request.
+enum Warm {
+    /// Connections, for callers to share.
+    Connections(Vec<Caller>),
+    /// Streams, one a caller.
+    Streams(Vec<EventStream>),
+}
+
+impl Warm {
+    /// Events that it took.
+    fn events(&self, config: &LoadConfig) -> u64 {
+        match self {
+            Self::Connections(connections) => connections.len() as u64 * u64::from(config.form().events()),
+            Self::Streams(streams) => streams.len() as u64,
+        }
+    }
+}
+
+/// Opens all connections, and all streams where there are such, and sends one request over each.
+async fn warm_up(config: &LoadConfig, bodies: &Bodies) -> anyhow::Result<Warm> {
     let mut connections = Vec::new();
     for _ in 0..config.connections.min(config.callers) {
-        let mut caller = Caller::connect(&config.address, config.rpc()).await?;
-        let warm_up = timeout(GRACE, caller.call(bodies.next()))
-            .await
-            .context("no answer to the first request")?;
-        let results = warm_up.context("the first request failed")?;
-        ensure!(results.refused == 0, "the first request was refused");
-        connections.push(caller);
+        connections.push(Caller::connect(&config.address, config.form()).await?);
     }
-    Ok(connections)
+    if config.stream {
+        let mut streams = Vec::new();
+        for caller in connections.iter().cycle().take(config.callers as usize) {
+            streams.push(first_answer(EventStream::open(caller.clone(), bodies)).await?);
+        }
+        return Ok(Warm::Streams(streams));
+    }
+    for caller in &mut connections {
+        let results = first_answer(caller.call(bodies.next())).await?;
+        ensure!(results.refused == 0, "the first request was refused");
+    }
+    Ok(Warm::Connections(connections))
+}
+
+async fn first_answer<T>(answer: impl Future<Output = Result<T, CallError>>) -> anyhow::Result<T> {
+    let answer = timeout(GRACE, answer).await;
+    let answer = answer.context("no answer to the first request")?;
+    answer.context("the first request failed")
 }
 
 impl Shared {
@@ -210,5 +261,64 @@ impl Shared {
                 None
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use embeddables_proto::events::v1::events_service_server::EventsServiceServer;
+    use tokio::net::TcpListener;
+    use tonic::transport::Server;
+    use tonic::transport::server::TcpIncoming;
+
+    use super::*;
+    use crate::null_server::NullService;
+
+    /// Runs a load of so many calls against the null server.
+    async fn run_against_null(count: u64, change: impl FnOnce(&mut LoadConfig)) -> LoadReport {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("an address").to_string();
+        let server = Server::builder()
+            .add_service(EventsServiceServer::new(NullService))
+            .serve_with_incoming(TcpIncoming::from(listener));
+        let server = tokio::spawn(server);
+        let mut config = LoadConfig {
+            address: Address::Tcp(address),
+            callers: 3,
+            connections: 2,
+            batch: None,
+            stream: false,
+            window: 50,
+            rate: None,
+            seconds: 60.0,
+            count: Some(count),
+            ids: true,
+            projects: 0,
+        };
+        change(&mut config);
+        let report = LocalSet::new().run_until(run(&config)).await;
+        server.abort();
+        report.expect("a report")
+    }
+
+    #[tokio::test]
+    async fn every_message_of_every_stream_is_answered() {
+        let report = run_against_null(2_000, |config| config.stream = true).await;
+        assert!(report.is_clean(), "{report:?}");
+        assert_eq!((report.count, report.calls, report.warm_up), (2_000, 2_000, 3));
+    }
+
+    #[tokio::test]
+    async fn a_window_of_one_is_a_call_at_a_time() {
+        let change = |config: &mut LoadConfig| (config.stream, config.window) = (true, 1);
+        let report = run_against_null(50, change).await;
+        assert!(report.is_clean() && report.count == 50, "{report:?}");
+    }
+
+    #[tokio::test]
+    async fn every_event_of_every_batch_is_answered() {
+        let report = run_against_null(20, |config| config.batch = Some(10)).await;
+        assert!(report.is_clean(), "{report:?}");
+        assert_eq!((report.count, report.calls, report.warm_up), (200, 20, 20));
     }
 }

@@ -55,7 +55,7 @@ impl Tally {
                 }
                 let status = match error {
                     CallError::Status(code) => code.to_string(),
-                    CallError::Answer(_) => "answer".to_owned(),
+                    CallError::Answer(_) | CallError::Frame(_) => "answer".to_owned(),
                     CallError::Connection(_) => "connection".to_owned(),
                 };
                 *self.by_status.entry(status).or_default() += 1;
@@ -76,6 +76,7 @@ impl Tally {
             p50_us: quantile(0.5),
             p90_us: quantile(0.9),
             p99_us: quantile(0.99),
+            p999_us: quantile(0.999),
             max_us: micros(self.latencies.max()),
             errors: self.failed,
             by_status: self.by_status,
@@ -123,6 +124,8 @@ pub struct LoadReport {
     pub p90_us: f64,
     /// All but a hundredth took no longer.
     pub p99_us: f64,
+    /// All but a thousandth took no longer.
+    pub p999_us: f64,
     /// The longest.
     pub max_us: f64,
     /// Calls that failed.
@@ -193,6 +196,18 @@ mod tests {
         let report = report(&[Ok(Results { taken: 1, refused: 0 })]);
         assert!((report.p50_us - 1_000.0).abs() < 2.0, "{}", report.p50_us);
         assert!(report.is_clean());
+    }
+
+    #[test]
+    fn quantiles_tell_a_hundredth_from_a_thousandth() {
+        let outcomes: Vec<_> = (0..10_000)
+            .map(|_| Ok(Results { taken: 1, refused: 0 }))
+            .collect();
+        let report = report(&outcomes);
+        let is_near = |micros: f64, millis: f64| (micros / 1e3 - millis).abs() < millis / 100.0;
+        assert!(is_near(report.p99_us, 9_900.0), "{}", report.p99_us);
+        assert!(is_near(report.p999_us, 9_990.0), "{}", report.p999_us);
+        assert!(is_near(report.max_us, 10_000.0), "{}", report.max_us);
     }
 
     #[test]

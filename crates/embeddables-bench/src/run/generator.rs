@@ -19,6 +19,8 @@ pub(crate) struct Load {
     pub(crate) connections: u32,
     /// Events a call; `None` for single events.
     pub(crate) batch: Option<u32>,
+    /// Whether each caller publishes over a stream.
+    pub(crate) streams: bool,
     /// Longest time to make calls.
     pub(crate) seconds: f64,
     /// Most calls to make; `None` for no bound but time.
@@ -35,6 +37,7 @@ impl Default for Load {
             callers: 4,
             connections: 4,
             batch: None,
+            streams: false,
             seconds: 60.0,
             calls: None,
             rate: None,
@@ -59,6 +62,9 @@ impl Load {
         push("--count", self.calls.map(|calls| calls.to_string()));
         push("--rate", self.rate.map(|rate| rate.to_string()));
         push("--projects", Some(self.projects.to_string()));
+        if self.streams {
+            arguments.push("--stream".to_owned());
+        }
         arguments
     }
 

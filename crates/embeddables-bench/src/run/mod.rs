@@ -8,6 +8,7 @@
 mod comparison;
 mod delivery;
 mod disk;
+mod figure;
 mod generator;
 mod mock;
 mod names;
@@ -15,6 +16,7 @@ mod places;
 mod sidecar;
 mod summary;
 mod table;
+mod tls;
 
 use std::fs;
 use std::path::PathBuf;
@@ -45,7 +47,7 @@ pub struct RunConfig {
     /// Measurements of each scenario, or pairs of them. Default: 3 beside the null server, else as many as the scenario needs.
     #[arg(long, env = "BENCH_REPETITIONS", value_parser = clap::value_parser!(u32).range(1..=100))]
     pub repetitions: Option<u32>,
-    /// Part of the events and times of the scenarios with an upstream of their own: below 1 for trying things out.
+    /// Part of the events and times of all scenarios but those beside the null server: below 1 for trying things out.
     #[arg(long, env = "BENCH_SCALE", default_value_t = 1.0)]
     pub scale: f64,
     /// Seconds that load is sent in each measurement beside the null server.

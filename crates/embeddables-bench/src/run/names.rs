@@ -7,7 +7,7 @@ use super::{comparison, delivery};
 pub(crate) struct Chosen {
     /// The sidecar beside the null server.
     pub(crate) comparisons: Vec<comparison::scenario::Scenario>,
-    /// Difficult upstreams.
+    /// Deliveries.
     pub(crate) deliveries: Vec<delivery::Scenario>,
 }
 
@@ -65,16 +65,20 @@ mod tests {
 
     #[test]
     fn a_name_picks_one_or_a_family_or_all() {
-        check("all", 7, 8);
-        check("accept", 4, 0);
+        check("all", 8, 11);
+        check("accept", 5, 0);
         check("whole-way", 3, 0);
         check("whole-way-unary-1", 1, 0);
         check("accept-unary-64", 1, 0);
+        check("accept-stream", 1, 0);
         check("lanes", 0, 1);
         check("latency", 0, 2);
         check("latency-20ms", 0, 1);
         check("throttled", 0, 1);
         check("held", 0, 1);
+        check("offered", 0, 1);
+        check("drain", 0, 1);
+        check("busy-drain", 0, 1);
         check("outage", 0, 1);
         check("deep", 0, 1);
         check("footprint", 0, 1);

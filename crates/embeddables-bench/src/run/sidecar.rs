@@ -2,10 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
+use super::mock::Mock;
+
 /// Room for all that a measurement accepts: the default of 1 GiB can be full within seconds. A limit, not a setting of speed.
 const QUEUE_MAX_BYTES: &str = "32GiB";
 /// Nobody listens there, and nobody is asked.
-const NO_UPSTREAM: &str = "127.0.0.1:9";
+const NO_UPSTREAM: &str = "http://127.0.0.1:9";
 
 /// Where the queue of a sidecar is that works in `work`.
 pub(crate) fn queue_dir(work: &Path) -> PathBuf {
@@ -16,12 +18,12 @@ pub(crate) fn queue_dir(work: &Path) -> PathBuf {
 pub(crate) fn environment(
     work: &Path,
     delivers: bool,
-    upstream: Option<&str>,
+    upstream: Option<&Mock>,
 ) -> Vec<(&'static str, String)> {
     let any_port = || "127.0.0.1:0".to_owned();
-    let upstream = format!("http://{}", upstream.unwrap_or(NO_UPSTREAM));
-    vec![
-        ("EMBEDDABLES_API_URL", upstream),
+    let url = upstream.map_or(NO_UPSTREAM, |mock| &mock.url);
+    let mut environment = vec![
+        ("EMBEDDABLES_API_URL", url.to_owned()),
         ("EMBEDDABLES_SIDECAR__LISTEN__GRPC", any_port()),
         ("EMBEDDABLES_SIDECAR__LISTEN__HTTP", any_port()),
         ("EMBEDDABLES_SIDECAR__LISTEN__OPS", any_port()),
@@ -35,5 +37,12 @@ pub(crate) fn environment(
             QUEUE_MAX_BYTES.to_owned(),
         ),
         ("EMBEDDABLES_SIDECAR__DELIVERY__ENABLED", delivers.to_string()),
-    ]
+    ];
+    if let Some(ca_file) = upstream.and_then(|mock| mock.ca_file.as_ref()) {
+        environment.push((
+            "EMBEDDABLES_SIDECAR__UPSTREAM__CA_FILE",
+            ca_file.display().to_string(),
+        ));
+    }
+    environment
 }

@@ -19,7 +19,7 @@ pub(crate) struct Summary {
     pub(crate) repetitions: u32,
     /// Seconds that load was sent in each measurement beside the null server.
     pub(crate) seconds: f64,
-    /// Part of the events and times of the scenarios with a difficult upstream: 1 where they count.
+    /// Part of the events and times of `deliveries`: 1 where they count.
     pub(crate) scale: f64,
     /// Cores that all processes shared.
     pub(crate) cores: usize,
@@ -29,6 +29,6 @@ pub(crate) struct Summary {
     pub(crate) fdatasync: SyncCost,
     /// The scenarios beside the null server in the order in which they ran.
     pub(crate) scenarios: Vec<ScenarioSummary>,
-    /// Those with a difficult upstream.
+    /// Those of delivering.
     pub(crate) deliveries: Vec<DeliverySummary>,
 }

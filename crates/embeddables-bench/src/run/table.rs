@@ -32,10 +32,7 @@ pub(crate) fn render(summary: &Summary) -> String {
     }
     if !summary.deliveries.is_empty() {
         let scale = summary.scale;
-        line(
-            &mut table,
-            format_args!("upstreams that are difficult, at scale {scale}\n"),
-        );
+        line(&mut table, format_args!("deliveries, at scale {scale}\n"));
         delivery::reading::render(&mut table, &summary.deliveries);
     }
     table

@@ -1,6 +1,10 @@
 //! TLS with ALPN, many requests at once, and the end.
 
-use embeddables_mock::{FaultScript, Mock, MockConfig, ResetPoint, Step, TlsIdentity, self_signed_tls};
+use std::num::NonZeroU32;
+
+use embeddables_mock::{
+    FaultScript, Mock, MockConfig, ResetPoint, Settings, Step, TlsIdentity, self_signed_tls,
+};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
@@ -96,6 +100,34 @@ async fn a_certificate_or_key_that_is_no_good_is_refused_at_start() {
         .expect_err("refused");
         assert_eq!(error.kind(), std::io::ErrorKind::InvalidInput, "{error}");
     }
+}
+
+/// How many requests a new HTTP/2 connection may carry at once, as the mock announces it.
+async fn announced_streams(mock: &Mock) -> usize {
+    let stream = TcpStream::connect(mock.addr()).await.expect("a connection");
+    let (mut sender, connection) = h2::client::handshake(stream).await.expect("a handshake");
+    let driver = tokio::spawn(connection);
+    let url = format!("{}/_mock/counts", mock.url());
+    let request = hyper::Request::get(url).body(()).expect("a request");
+    let (answer, _stream) = sender.send_request(request, true).expect("sent");
+    // The settings come before the first answer.
+    assert_eq!(answer.await.expect("an answer").status(), 200);
+    let streams = sender.current_max_send_streams();
+    driver.abort();
+    streams
+}
+
+#[tokio::test]
+async fn new_connections_carry_as_many_requests_at_once_as_configured() {
+    let mock = start().await;
+    assert_eq!(announced_streams(&mock).await, 1_000);
+    let settings = Settings {
+        max_streams: NonZeroU32::new(100).expect("not zero"),
+        ..Settings::default()
+    };
+    mock.configure(settings).expect("good settings");
+    assert_eq!(announced_streams(&mock).await, 100);
+    mock.shutdown().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -9,7 +9,6 @@ use super::scenario::Scenario;
 use super::servers::{Server, Side};
 use crate::load::LoadReport;
 use crate::proc_fs::{Memory, cpu_seconds, memory};
-use crate::run::generator::Load;
 use crate::run::mock::Mock;
 use crate::run::places::Places;
 
@@ -104,7 +103,8 @@ pub(crate) async fn measure(
     let server = Server::start(side, scenario, places).await?;
     let pid = server.child.pid();
     let cpu_before = cpu_seconds(pid)?;
-    let load = load(&server, scenario, places, bounds.seconds).await?;
+    let load = scenario.load(side, bounds.seconds);
+    let load = load.run(places, &server.address).await?;
     let whole_way = match &server.mock {
         Some(mock) => Some(until_delivered(&server, mock, &load, bounds.drain).await?),
         None => None,
@@ -122,24 +122,6 @@ pub(crate) async fn measure(
         peak_rss_bytes: peak_resident_bytes,
         whole_way,
     })
-}
-
-/// Gives the scenario's load to a server.
-async fn load(
-    server: &Server,
-    scenario: &Scenario,
-    places: &Places,
-    seconds: f64,
-) -> anyhow::Result<LoadReport> {
-    let load = Load {
-        callers: scenario.callers,
-        connections: scenario.connections,
-        batch: scenario.batch,
-        seconds,
-        calls: scenario.max_calls(seconds).filter(|_| server.mock.is_some()),
-        ..Load::default()
-    };
-    load.run(places, &server.address).await
 }
 
 /// Waits until upstream has every event and the sidecar knows.

@@ -3,6 +3,7 @@
 //! # Invariants
 //! 1. In each repetition every scenario is measured on both sides, one straight after the other; who begins alternates.
 //! 2. Every measurement has fresh processes and an empty queue on disk.
+//! 3. Deliveries go over TLS and HTTP/2, as in production, on the connections that the sidecar opens by default.
 
 mod measure;
 pub(crate) mod scenario;
@@ -17,6 +18,7 @@ use self::measure::{Measurement, measure};
 use self::scenario::Scenario;
 use self::servers::Side;
 use self::summary::{Pair, ScenarioSummary};
+use super::disk::sync_cost;
 use super::places::Places;
 
 /// All repetitions of all scenarios: scenario by scenario within a repetition, so that a slow minute touches all of them.
@@ -29,25 +31,7 @@ pub(crate) async fn measure_all(
     let mut pairs: Vec<Vec<Pair>> = scenarios.iter().map(|_| Vec::new()).collect();
     for repetition in 0..repetitions {
         for (scenario, pairs) in scenarios.iter().zip(&mut pairs) {
-            let one = async |side| {
-                let measured = measure(side, scenario, places, bounds).await;
-                let measured = measured.with_context(|| format!("{}, {side:?}", scenario.name))?;
-                note(repetition, side, scenario, &measured);
-                anyhow::Ok(measured)
-            };
-            let pair = if repetition.is_multiple_of(2) {
-                let null = one(Side::Null).await?;
-                Pair {
-                    null,
-                    sidecar: one(Side::Sidecar).await?,
-                }
-            } else {
-                let sidecar = one(Side::Sidecar).await?;
-                Pair {
-                    null: one(Side::Null).await?,
-                    sidecar,
-                }
-            };
+            let pair = measure_pair(repetition, scenario, places, bounds).await?;
             pairs.push(pair);
         }
     }
@@ -56,6 +40,34 @@ pub(crate) async fn measure_all(
         .zip(pairs)
         .map(|(scenario, pairs)| ScenarioSummary::of(scenario, pairs))
         .collect())
+}
+
+/// Both sides, and a sync in the same minute.
+async fn measure_pair(
+    repetition: u32,
+    scenario: &Scenario,
+    places: &Places,
+    bounds: Bounds,
+) -> anyhow::Result<Pair> {
+    let one = async |side| {
+        let measured = measure(side, scenario, places, bounds).await;
+        let measured = measured.with_context(|| format!("{}, {side:?}", scenario.name))?;
+        note(repetition, side, scenario, &measured);
+        anyhow::Ok(measured)
+    };
+    let (null, sidecar) = if repetition.is_multiple_of(2) {
+        let null = one(Side::Null).await?;
+        (null, one(Side::Sidecar).await?)
+    } else {
+        let sidecar = one(Side::Sidecar).await?;
+        (one(Side::Null).await?, sidecar)
+    };
+    let fdatasync = sync_cost(&places.work_dir)?;
+    Ok(Pair {
+        null,
+        sidecar,
+        fdatasync,
+    })
 }
 
 /// One line of progress.

@@ -9,7 +9,7 @@ use tempfile::TempDir;
 use super::scenario::Scenario;
 use crate::child::Child;
 use crate::load::Address;
-use crate::run::mock::Mock;
+use crate::run::mock::{Mock, Wire};
 use crate::run::places::Places;
 use crate::run::sidecar;
 
@@ -55,7 +55,7 @@ impl Server {
             Side::Null => (start_null(places, &socket, work.path()).await?, None),
             Side::Sidecar => {
                 let mock = if scenario.delivers {
-                    Some(Mock::start(places, work.path(), json!({})).await?)
+                    Some(Mock::start(places, work.path(), Wire::Tls, json!({})).await?)
                 } else {
                     None
                 };
@@ -106,7 +106,7 @@ async fn start_sidecar(
     work: &Path,
     mock: Option<&Mock>,
 ) -> anyhow::Result<Child> {
-    let mut environment = sidecar::environment(work, mock.is_some(), mock.map(|mock| &*mock.address));
+    let mut environment = sidecar::environment(work, mock.is_some(), mock);
     environment.extend([
         ("EMBEDDABLES_API_KEY", API_KEY.to_owned()),
         ("EMBEDDABLES_PROJECT_ID", PROJECT.to_owned()),

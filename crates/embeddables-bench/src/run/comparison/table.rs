@@ -1,10 +1,11 @@
-//! The rows of the comparison: accepting first, then the whole way.
+//! The rows of the comparison: accepting first, then the whole way, then the bars.
 
 use super::summary::{ScenarioSummary, SideSummary};
+use crate::run::figure::{rows, rows_header};
 use crate::run::table::{NOTHING, figure, header, line};
 use crate::statistics::Spread;
 
-/// Adds both tables.
+/// Adds the tables.
 pub(crate) fn render(table: &mut String, scenarios: &[ScenarioSummary]) {
     let columns = [
         "scenario",
@@ -37,6 +38,13 @@ pub(crate) fn render(table: &mut String, scenarios: &[ScenarioSummary]) {
         );
         for scenario in scenarios.iter().filter(|scenario| scenario.delivers) {
             whole_way_row(table, scenario);
+        }
+    }
+    if scenarios.iter().any(|scenario| !scenario.figures.is_empty()) {
+        table.push('\n');
+        rows_header(table);
+        for scenario in scenarios {
+            rows(table, &title(scenario), &scenario.figures);
         }
     }
 }
@@ -94,6 +102,6 @@ fn whole_way_row(table: &mut String, scenario: &ScenarioSummary) {
 
 /// The name, marked where a measurement is not valid.
 fn title(scenario: &ScenarioSummary) -> String {
-    let mark = if scenario.ok { "" } else { " INVALID" };
+    let mark = if scenario.is_valid { "" } else { " INVALID" };
     format!("{}{mark}", scenario.name)
 }

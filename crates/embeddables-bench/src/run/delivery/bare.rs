@@ -12,8 +12,23 @@ use tokio::time::timeout;
 use super::stage::{key, work_dir};
 use crate::bare::{BareReport, GRACE};
 use crate::event::project_name;
-use crate::run::mock::Mock;
+use crate::run::mock::{Mock, Wire};
 use crate::run::places::Places;
+
+/// How the bare client sends.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Sending {
+    /// How it speaks to its mock.
+    pub(crate) wire: Wire,
+    /// Requests under way.
+    pub(crate) in_flight: u32,
+    /// Clients that send in turn; over HTTP/2 each has one connection.
+    pub(crate) connections: u32,
+    /// How long it sends at most.
+    pub(crate) time: Duration,
+    /// How many events it sends at most; `None` for no bound but time.
+    pub(crate) events: Option<u64>,
+}
 
 /// A bare client at work. Dropped, it and its mock are killed.
 #[derive(Debug)]
@@ -21,25 +36,30 @@ pub(crate) struct Bare {
     /// Its upstream.
     pub(crate) mock: Mock,
     client: Child,
+    longest: Duration,
     _work: TempDir,
 }
 
 impl Bare {
-    /// Starts a mock and a client that sends to it for so long.
-    pub(crate) async fn start(
-        places: &Places,
-        upstream: Value,
-        in_flight: u32,
-        time: Duration,
-    ) -> anyhow::Result<Self> {
+    /// Starts a mock and a client that sends to it.
+    pub(crate) async fn start(places: &Places, upstream: Value, sending: Sending) -> anyhow::Result<Self> {
         let work = work_dir(places)?;
-        let mock = Mock::start(places, work.path(), upstream).await?;
-        let client = Command::new(&places.bench)
+        let mock = Mock::start(places, work.path(), sending.wire, upstream).await?;
+        let mut command = Command::new(&places.bench);
+        command
             .arg("bare")
             .args(["--url", &events_url(&mock)])
             .args(["--key", &key(0)])
-            .args(["--in-flight", &in_flight.to_string()])
-            .args(["--seconds", &time.as_secs_f64().to_string()])
+            .args(["--in-flight", &sending.in_flight.to_string()])
+            .args(["--connections", &sending.connections.to_string()])
+            .args(["--seconds", &sending.time.as_secs_f64().to_string()]);
+        if let Some(events) = sending.events {
+            command.args(["--count", &events.to_string()]);
+        }
+        if let Some(ca_file) = &mock.ca_file {
+            command.arg("--ca").arg(ca_file);
+        }
+        let client = command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::inherit())
@@ -49,6 +69,7 @@ impl Bare {
         Ok(Self {
             mock,
             client,
+            longest: sending.time + 3 * GRACE,
             _work: work,
         })
     }
@@ -60,7 +81,7 @@ impl Bare {
 
     /// Waits for the client's report and ends the mock.
     pub(crate) async fn finish(self) -> anyhow::Result<BareReport> {
-        let output = timeout(3 * GRACE, self.client.wait_with_output())
+        let output = timeout(self.longest, self.client.wait_with_output())
             .await
             .context("the bare client does not end")??;
         self.mock.child.stop().await?;
@@ -71,5 +92,5 @@ impl Bare {
 }
 
 fn events_url(mock: &Mock) -> String {
-    format!("http://{}/projects/{}/events", mock.address, project_name(0))
+    format!("{}/projects/{}/events", mock.url, project_name(0))
 }

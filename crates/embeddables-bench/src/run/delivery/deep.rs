@@ -18,10 +18,10 @@ use crate::run::disk::ensure_room;
 
 const ACCEPT_CPU: Figure = Figure::told("accept_cpu_ratio", "accepting: CPU an event, deep to shallow", 3)
     .keeping(MOST)
-    .aiming(GOAL);
+    .aiming_at(GOAL);
 const DRAIN_CPU: Figure = Figure::told("drain_cpu_ratio", "draining: CPU an event, deep to shallow", 3)
     .keeping(MOST)
-    .aiming(GOAL);
+    .aiming_at(GOAL);
 const ACCEPT_TIME: Figure = Figure::told(
     "accept_time_ratio",
     "accepting: time an event, deep to shallow",

@@ -79,7 +79,7 @@ pub(super) async fn measure(context: &Context<'_>) -> anyhow::Result<Reading> {
         counts.created >= accepted
     })
     .await?;
-    let settled = settled(&stage, accepted).await?;
+    let settled = stage.until_settled(accepted, SETTLE_TIMEOUT).await?;
     let dead_letters = stage.dead_letters().await?;
     let mut faults = faults(&load, &held, &done.counts);
     require(&mut faults, settled >= accepted as f64, || {
@@ -102,18 +102,6 @@ pub(super) async fn measure(context: &Context<'_>) -> anyhow::Result<Reading> {
         }),
         faults,
     })
-}
-
-/// Waits until the sidecar counts every event as delivered.
-async fn settled(stage: &Stage, accepted: u64) -> anyhow::Result<f64> {
-    let start = Instant::now();
-    loop {
-        let settled = stage.settled().await?;
-        if settled >= accepted as f64 || start.elapsed() > SETTLE_TIMEOUT {
-            return Ok(settled);
-        }
-        tokio::time::sleep(POLL).await;
-    }
 }
 
 fn faults(load: &LoadReport, held: &MockCounts, done: &MockCounts) -> Vec<String> {

@@ -1,22 +1,23 @@
 //! `latency-20ms`, `latency-50ms`: upstream takes its time; how much of what a bare client reaches does the sidecar?
 //!
 //! The sidecar accepts a backlog first, with deliveries switched off, and is then started again. Both sides may have
-//! 256 requests in flight, send the same bodies to a mock of their own, and are given time to reach their speed; then the
-//! mock's counts are read at the beginning and at the end of a window. The ideal is 256 requests a latency.
+//! 256 requests in flight, the bare client over 4 connections; they send the same bodies over TLS and HTTP/2 to a mock of their
+//! own, and are given time to reach their speed. Then the mock's counts are read at the beginning and at the end of a window.
+//! The ideal is 256 requests a latency.
 
 use std::time::Duration;
 
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
-use super::Context;
-use super::bare::Bare;
+use super::backlog::Backlog;
+use super::bare::{Bare, Sending};
 use super::reading::{Bound, Figure, Reading, require};
 use super::sample::Sample;
-use super::stage::{Setup, Stage};
+use super::stage::Setup;
+use super::{BARE_CONNECTIONS, Context, IN_FLIGHT};
 use crate::proc_fs::cpu_seconds;
-use crate::run::generator::Load;
-use crate::run::mock::Mock;
+use crate::run::mock::{Mock, Wire};
 
 const RATIO: Figure = Figure::told("ratio", "delivered, to a bare client's", 3);
 /// What the ratio has to keep at 20 ms.
@@ -29,19 +30,21 @@ const OF_IDEAL_GOAL: Bound = Bound::AtLeast(0.95);
 const DELIVERED: Figure = Figure::told("delivered_per_second", "delivered/s", 0);
 const BARE: Figure = Figure::told("bare_per_second", "bare client's requests/s", 0);
 const FIRST_SECONDS: Figure = Figure::told("delivered_per_second_before", "delivered/s before the window", 0);
+const IN_FLIGHT_SEEN: Figure = Figure::told("max_in_flight", "most requests in flight", 0);
+const CONNECTIONS: Figure = Figure::told(
+    "connections",
+    "connections upstream, one of them the run's own",
+    0,
+);
 const CPU: Figure = Figure::told("cpu_us", "CPU µs an event", 1);
 const BARE_CPU: Figure = Figure::told("bare_cpu_us", "bare client's CPU µs a request", 1);
 
-/// The sidecar's default, and what the bare client is given.
-const IN_FLIGHT: u32 = 256;
 /// Time to reach full speed: the sidecar begins with one request in flight.
 const SETTLING_SECONDS: f64 = 4.0;
 /// Time that counts.
 const WINDOW_SECONDS: f64 = 8.0;
 /// Events for so many seconds at the ideal speed are accepted first: more than both of the above.
 const BACKLOG_SECONDS: f64 = 13.0;
-/// Events a call while the backlog is accepted.
-const BATCH: u32 = 100;
 
 /// One pair.
 pub(super) async fn measure(context: &Context<'_>, latency_ms: u64) -> anyhow::Result<Reading> {
@@ -61,6 +64,8 @@ pub(super) async fn measure(context: &Context<'_>, latency_ms: u64) -> anyhow::R
             (DELIVERED, sidecar.per_second),
             (BARE, bare.per_second),
             (FIRST_SECONDS, sidecar.per_second_before),
+            (IN_FLIGHT_SEEN, sidecar.end.counts.max_in_flight as f64),
+            (CONNECTIONS, sidecar.end.counts.open_connections as f64),
             (CPU, sidecar.cpu_micros),
             (BARE_CPU, bare.cpu_micros),
         ],
@@ -73,7 +78,7 @@ pub(super) async fn measure(context: &Context<'_>, latency_ms: u64) -> anyhow::R
 fn bounded(latency_ms: u64) -> (Figure, Figure) {
     match latency_ms {
         20 => (RATIO.keeping(RATIO_BOUND), OF_IDEAL),
-        50 => (RATIO, OF_IDEAL.keeping(OF_IDEAL_BOUND).aiming(OF_IDEAL_GOAL)),
+        50 => (RATIO, OF_IDEAL.keeping(OF_IDEAL_BOUND).aiming_at(OF_IDEAL_GOAL)),
         _ => (RATIO, OF_IDEAL),
     }
 }
@@ -128,30 +133,26 @@ impl Window {
             "cpu_micros": self.cpu_micros,
             "created": self.end.counts.created,
             "max_in_flight": self.end.counts.max_in_flight,
+            "open_connections": self.end.counts.open_connections,
         })
     }
 }
 
 async fn by_sidecar(context: &Context<'_>, latency_ms: u64) -> anyhow::Result<Window> {
     let setup = Setup {
+        wire: Wire::Tls,
         upstream: json!({ "latency_ms": latency_ms }),
-        delivers: false,
         ..Setup::default()
     };
-    let stage = Stage::start(context.places, setup).await?;
-    let load = Load {
-        batch: Some(BATCH),
-        calls: Some(context.events(ideal(latency_ms) * BACKLOG_SECONDS) / u64::from(BATCH)),
-        projects: 1,
-        ..Load::default()
-    };
-    let load = stage.publish(context.places, &load).await?;
-    let stage = stage.restart_delivering(context.places).await?;
+    let events = context.events(ideal(latency_ms) * BACKLOG_SECONDS);
+    let Backlog {
+        stage,
+        accepted,
+        faults,
+    } = Backlog::queue(context, setup, events).await?;
     let mut window = Window::watch(context, &stage.mock, stage.sidecar.pid()).await?;
-    let faults = &mut window.faults;
-    require(faults, load.is_clean(), || format!("the load failed: {load:?}"));
-    let accepted = load.count + load.warm_up;
-    require(faults, window.end.counts.created < accepted, || {
+    window.faults.extend(faults);
+    require(&mut window.faults, window.end.counts.created < accepted, || {
         "the backlog ended before the window did".to_owned()
     });
     stage.stop().await?;
@@ -161,7 +162,14 @@ async fn by_sidecar(context: &Context<'_>, latency_ms: u64) -> anyhow::Result<Wi
 async fn by_bare_client(context: &Context<'_>, latency_ms: u64) -> anyhow::Result<Window> {
     let longest = context.seconds(SETTLING_SECONDS + WINDOW_SECONDS) + Duration::from_secs(1);
     let upstream = json!({ "latency_ms": latency_ms });
-    let bare = Bare::start(context.places, upstream, IN_FLIGHT, longest).await?;
+    let sending = Sending {
+        wire: Wire::Tls,
+        in_flight: IN_FLIGHT,
+        connections: BARE_CONNECTIONS,
+        time: longest,
+        events: None,
+    };
+    let bare = Bare::start(context.places, upstream, sending).await?;
     let mut window = Window::watch(context, &bare.mock, bare.pid()?).await?;
     let report = bare.finish().await?;
     require(&mut window.faults, report.is_clean(), || {

@@ -1,17 +1,22 @@
-//! How the sidecar delivers where upstream is slow, hangs, throttles, refuses or is away, where very much is queued, and what it
-//! takes where nothing is; each figure beside the bound that it has to keep.
+//! How the sidecar delivers: as fast as it can, beside a load, where upstream is slow, hangs, throttles, refuses or is away, and
+//! where very much is queued; and what it takes where nothing is. Each figure beside the bound that it has to keep.
 //!
 //! # Invariants
 //! 1. The sidecar has its defaults: nothing is tuned for a scenario but what the scenario is about.
 //! 2. What is compared is read from the same mock's counts in the same way on both sides.
 //! 3. A measurement in which an event was lost, sent twice, refused or late is invalid, and says why.
 
+mod backlog;
 mod bare;
+mod books;
+mod busy;
 mod deep;
+mod drain;
 mod footprint;
 mod held;
 mod lanes;
 mod latency;
+mod offered;
 mod outage;
 pub(crate) mod reading;
 mod sample;
@@ -23,7 +28,12 @@ use anyhow::Context as _;
 use self::reading::{DeliverySummary, Reading};
 use super::places::Places;
 
-/// One way for upstream to be difficult, or for the sidecar to have very much or very little to do.
+/// The sidecar's default of requests in flight, and what the bare client is given.
+const IN_FLIGHT: u32 = 256;
+/// Connections of the bare client, each with a share of its requests.
+const BARE_CONNECTIONS: u32 = 4;
+
+/// One way to deliver.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Scenario {
     /// One of a hundred projects hangs.
@@ -34,6 +44,12 @@ pub(crate) enum Scenario {
     Throttled,
     /// The key is wrong, and then right.
     Held,
+    /// Events are offered at a steady rate.
+    Offered,
+    /// A backlog and nothing else.
+    Drain,
+    /// A backlog while events are offered.
+    BusyDrain,
     /// Nobody listens for a minute.
     Outage,
     /// Ten million events are queued, against ten thousand.
@@ -43,12 +59,15 @@ pub(crate) enum Scenario {
 }
 
 /// All scenarios, in the order in which they run.
-pub(crate) const SCENARIOS: [Scenario; 8] = [
+pub(crate) const SCENARIOS: [Scenario; 11] = [
     Scenario::Lanes,
     Scenario::Latency(20),
     Scenario::Latency(50),
     Scenario::Throttled,
     Scenario::Held,
+    Scenario::Offered,
+    Scenario::Drain,
+    Scenario::BusyDrain,
     Scenario::Outage,
     Scenario::Deep,
     Scenario::Footprint,
@@ -95,6 +114,9 @@ impl Scenario {
             Self::Latency(millis) => format!("latency-{millis}ms"),
             Self::Throttled => "throttled".to_owned(),
             Self::Held => "held".to_owned(),
+            Self::Offered => "offered-5000".to_owned(),
+            Self::Drain => "drain".to_owned(),
+            Self::BusyDrain => "busy-drain".to_owned(),
             Self::Outage => "outage".to_owned(),
             Self::Deep => "deep".to_owned(),
             Self::Footprint => "footprint".to_owned(),
@@ -105,7 +127,8 @@ impl Scenario {
     fn repetitions(self) -> u32 {
         match self {
             Self::Lanes => 5,
-            Self::Latency(_) | Self::Held | Self::Outage | Self::Footprint => 3,
+            Self::Latency(_) | Self::Held | Self::Offered | Self::Drain | Self::BusyDrain => 3,
+            Self::Outage | Self::Footprint => 3,
             Self::Throttled | Self::Deep => 1,
         }
     }
@@ -116,6 +139,9 @@ impl Scenario {
             Self::Latency(millis) => latency::measure(context, millis).await,
             Self::Throttled => throttled::measure(context).await,
             Self::Held => held::measure(context).await,
+            Self::Offered => offered::measure(context).await,
+            Self::Drain => drain::measure(context).await,
+            Self::BusyDrain => busy::measure(context).await,
             Self::Outage => outage::measure(context).await,
             Self::Deep => deep::measure(context).await,
             Self::Footprint => footprint::measure(context).await,

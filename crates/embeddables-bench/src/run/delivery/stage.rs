@@ -4,16 +4,18 @@ use std::fs;
 use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::Context as _;
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use tokio::time::{Instant, sleep};
 
 use crate::child::Child;
 use crate::event::project_name;
 use crate::load::{Address, LoadReport};
 use crate::run::generator::Load;
-use crate::run::mock::{ANY_PORT, Mock};
+use crate::run::mock::{ANY_PORT, Mock, Wire};
 use crate::run::places::Places;
 use crate::run::sidecar;
 
@@ -21,12 +23,16 @@ use crate::run::sidecar;
 const DEAD_LETTERS: &str = "embeddables_settle_dead_lettered_events_total";
 /// Deliveries that the sidecar counts.
 const DELIVERED: &str = "embeddables_settle_delivered_events_total";
+/// How often its count is looked at.
+const SETTLED_POLL: Duration = Duration::from_millis(20);
 
 /// What the processes start with.
 #[derive(Clone, Debug)]
 pub(crate) struct Setup {
     /// Projects, each with a key of its own that the mock knows.
     pub(crate) projects: u32,
+    /// How the sidecar speaks to the mock.
+    pub(crate) wire: Wire,
     /// Further settings of the mock.
     pub(crate) upstream: Value,
     /// Whether the sidecar delivers from the start.
@@ -50,6 +56,7 @@ impl Default for Setup {
     fn default() -> Self {
         Self {
             projects: 1,
+            wire: Wire::default(),
             upstream: json!({}),
             delivers: true,
             keys_are_wrong: false,
@@ -65,6 +72,7 @@ pub(crate) struct Stage {
     pub(crate) sidecar: Child,
     /// The upstream.
     pub(crate) mock: Mock,
+    wire: Wire,
     /// What the upstream was set to.
     settings: Value,
     work: TempDir,
@@ -84,8 +92,8 @@ impl Stage {
             .collect();
         let mut settings = setup.upstream;
         settings["keys"] = keys.into();
-        let address = &setup.mock_address;
-        let mock = Mock::start_at(places, work.path(), address, settings.clone()).await?;
+        let (address, wire) = (&setup.mock_address, setup.wire);
+        let mock = Mock::start_at(places, work.path(), address, wire, settings.clone()).await?;
         for project in 0..setup.projects {
             let key = key(project);
             let key = if setup.keys_are_wrong {
@@ -102,6 +110,7 @@ impl Stage {
         Ok(Self {
             sidecar,
             mock,
+            wire,
             settings,
             work,
         })
@@ -130,17 +139,18 @@ impl Stage {
 
     /// Starts another upstream, which has seen nothing yet, where the lost one listened.
     pub(crate) async fn regain_upstream(&mut self, places: &Places) -> anyhow::Result<()> {
-        let address = self.mock.address.clone();
-        self.mock = Mock::start_at(places, self.work.path(), &address, self.settings.clone()).await?;
+        let address = self.mock.child.ready.mock.clone();
+        let address = address.context("the mock does not say where it listens")?;
+        let (work, settings) = (self.work.path(), self.settings.clone());
+        self.mock = Mock::start_at(places, work, &address, self.wire, settings).await?;
         Ok(())
     }
 
     /// Where the sidecar takes events.
     pub(crate) fn address(&self) -> anyhow::Result<Address> {
         let address = self.sidecar.ready.grpc.clone();
-        Ok(Address::Tcp(
-            address.context("the sidecar does not listen on TCP")?,
-        ))
+        let address = address.context("the sidecar does not listen on TCP")?;
+        Ok(Address::Tcp(address))
     }
 
     /// Publishes events to the sidecar.
@@ -161,6 +171,18 @@ impl Stage {
     /// Events that the sidecar itself counts as delivered.
     pub(crate) async fn settled(&self) -> anyhow::Result<f64> {
         self.sidecar.metric(DELIVERED).await
+    }
+
+    /// Waits until the sidecar itself counts so many events as delivered; gives the count, also where that takes too long.
+    pub(crate) async fn until_settled(&self, wanted: u64, longest: Duration) -> anyhow::Result<f64> {
+        let start = Instant::now();
+        loop {
+            let settled = self.settled().await?;
+            if settled >= wanted as f64 || start.elapsed() > longest {
+                return Ok(settled);
+            }
+            sleep(SETTLED_POLL).await;
+        }
     }
 
     /// Bytes of the files of the queue.
@@ -187,7 +209,7 @@ pub(crate) fn work_dir(places: &Places) -> anyhow::Result<TempDir> {
 }
 
 async fn start_sidecar(places: &Places, work: &Path, mock: &Mock, delivers: bool) -> anyhow::Result<Child> {
-    let mut environment = sidecar::environment(work, delivers, Some(&mock.address));
+    let mut environment = sidecar::environment(work, delivers, Some(mock));
     // What hangs, or waits for a key, would hold up the end of each measurement.
     environment.push(("EMBEDDABLES_SIDECAR__SHUTDOWN__DRAIN_TIMEOUT", "1s".to_owned()));
     let config = config_file(work);
