@@ -15,7 +15,7 @@ test:
 lint:
     .ci/run lint
 
-# Measures the release binary; NAME picks: accept, whole-way (beside a null server), store (alone), offered, drain, busy-drain, latency (deliveries), lanes, throttled, held (difficult upstreams).
+# Measures the release binary; NAME picks: accept, whole-way (beside a null server), store (alone), offered, drain, busy-drain, latency (deliveries), lanes, throttled, held, outage (difficult upstreams), deep, footprint.
 bench name="all":
     cargo build --release --package embeddables-sidecar --package embeddables-mock --package embeddables-bench
     target/release/embeddables-bench run "$1"

@@ -16,9 +16,9 @@ use tokio::time::{Instant, sleep, timeout};
 use crate::http_control::{Control, metric_sum};
 
 /// Longest time from the start of a process to its being ready.
-const READY_TIMEOUT: Duration = Duration::from_secs(20);
-/// How often the ready file is looked for.
-const READY_POLL: Duration = Duration::from_millis(5);
+const READY_TIMEOUT: Duration = Duration::from_secs(60);
+/// How often the ready file is looked for: so exact is the time to be ready.
+const READY_POLL: Duration = Duration::from_millis(1);
 /// How long a process may take to end when asked to, before it is killed.
 const STOP_TIMEOUT: Duration = Duration::from_secs(10);
 /// Most bytes of a log shown with an error.
@@ -45,6 +45,10 @@ pub struct Child {
     name: &'static str,
     /// Where it says it listens.
     pub ready: Ready,
+    /// When its ready file was seen.
+    pub ready_at: Instant,
+    /// Time from its start until then.
+    pub ready_after: Duration,
 }
 
 impl Child {
@@ -84,17 +88,23 @@ impl Child {
             .stdout(log.try_clone()?)
             .stderr(log)
             .kill_on_drop(true);
+        let started = Instant::now();
         let mut process = command
             .spawn()
             .with_context(|| format!("cannot start {}", program.display()))?;
         let pid = process.id().context("the process has ended already")?;
         match until_ready(&mut process, &ready_file).await {
-            Ok(ready) => Ok(Self {
-                process,
-                pid,
-                name,
-                ready,
-            }),
+            Ok(ready) => {
+                let ready_at = Instant::now();
+                Ok(Self {
+                    process,
+                    pid,
+                    name,
+                    ready,
+                    ready_at,
+                    ready_after: ready_at - started,
+                })
+            }
             Err(error) => Err(error.context(format!("{name} did not start; its log:\n{}", tail(&log_file)))),
         }
     }
@@ -113,6 +123,15 @@ impl Child {
         let ops = Control::new(format!("http://{ops}"), None)?;
         let metrics = ops.request(Method::GET, "/metrics", "").await?;
         Ok(metric_sum(&metrics, name))
+    }
+
+    /// Kills it with SIGKILL and waits until it is gone.
+    ///
+    /// # Errors
+    /// Where it cannot be killed.
+    pub async fn kill(&mut self) -> anyhow::Result<()> {
+        let killed = self.process.kill().await;
+        killed.with_context(|| format!("cannot kill {}", self.name))
     }
 
     /// Asks it to end with SIGTERM and waits; kills it if it takes too long.

@@ -36,6 +36,20 @@ pub(crate) fn ensure_on_disk(dir: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Refuses a directory without room for so many bytes.
+pub(crate) fn ensure_room(dir: &Path, bytes: u64) -> anyhow::Result<()> {
+    let volume = rustix::fs::statvfs(dir).with_context(|| format!("cannot look at {}", dir.display()))?;
+    let free_bytes = volume.f_bavail.saturating_mul(volume.f_frsize);
+    ensure!(
+        free_bytes >= bytes,
+        "{} has {:.1} GB free, and {:.1} GB are needed: set --work-dir or a smaller --scale",
+        dir.display(),
+        free_bytes as f64 / 1e9,
+        bytes as f64 / 1e9
+    );
+    Ok(())
+}
+
 /// Times appends with their syncs.
 pub(crate) fn sync_cost(dir: &Path) -> anyhow::Result<SyncCost> {
     let path = dir.join("sync-cost");
@@ -58,6 +72,17 @@ pub(crate) fn sync_cost(dir: &Path) -> anyhow::Result<SyncCost> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_does_not_fit_is_refused_with_what_is_needed() {
+        let dir = tempfile::tempdir().expect("a directory");
+        ensure_room(dir.path(), 1).expect("room for a byte");
+        let error = ensure_room(dir.path(), 1 << 60).expect_err("an exbibyte");
+        assert!(
+            error.to_string().contains("1152921504.6 GB are needed"),
+            "{error}"
+        );
+    }
 
     #[test]
     fn a_sync_takes_time_and_leaves_nothing() {

@@ -26,6 +26,9 @@ pub(crate) enum Wire {
     Tls,
 }
 
+/// An address on the loopback with a port that is free.
+pub(crate) const ANY_PORT: &str = "127.0.0.1:0";
+
 /// A mock of the events API.
 #[derive(Debug)]
 pub(crate) struct Mock {
@@ -67,10 +70,21 @@ pub(crate) struct ProjectCounts {
 }
 
 impl Mock {
-    /// Starts one with the given settings on top of those of every run.
+    /// Starts one on a free port with the given settings on top of those of every run.
     pub(crate) async fn start(
         places: &Places,
         work: &Path,
+        wire: Wire,
+        settings: Value,
+    ) -> anyhow::Result<Self> {
+        Self::start_at(places, work, ANY_PORT, wire, settings).await
+    }
+
+    /// The same on a certain address.
+    pub(crate) async fn start_at(
+        places: &Places,
+        work: &Path,
+        address: &str,
         wire: Wire,
         settings: Value,
     ) -> anyhow::Result<Self> {
@@ -78,7 +92,7 @@ impl Mock {
             Wire::Plain => ("http", None),
             Wire::Tls => ("https", Some(Identity::make(work)?)),
         };
-        let mut arguments = vec!["--listen", "127.0.0.1:0"];
+        let mut arguments = vec!["--listen", address];
         if let Some(identity) = &identity {
             arguments.extend(identity.server_arguments()?);
         }

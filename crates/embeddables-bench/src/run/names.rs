@@ -76,7 +76,7 @@ mod tests {
 
     #[test]
     fn a_name_picks_one_or_a_family_or_all() {
-        check("all", 8, 2, 8);
+        check("all", 8, 2, 11);
         check("accept", 5, 0, 0);
         check("whole-way", 3, 0, 0);
         check("whole-way-unary-1", 1, 0, 0);
@@ -91,6 +91,9 @@ mod tests {
         check("offered", 0, 0, 1);
         check("drain", 0, 0, 1);
         check("busy-drain", 0, 0, 1);
+        check("outage", 0, 0, 1);
+        check("deep", 0, 0, 1);
+        check("footprint", 0, 0, 1);
         check("nothing", 0, 0, 0);
         check("", 0, 0, 0);
     }

@@ -1,6 +1,6 @@
 //! How the sidecar is set up in every measurement: its defaults, but for where it listens and what it keeps where.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::mock::Mock;
 
@@ -8,6 +8,11 @@ use super::mock::Mock;
 const QUEUE_MAX_BYTES: &str = "32GiB";
 /// Nobody listens there, and nobody is asked.
 const NO_UPSTREAM: &str = "http://127.0.0.1:9";
+
+/// Where the queue of a sidecar is that works in `work`.
+pub(crate) fn queue_dir(work: &Path) -> PathBuf {
+    work.join("queue")
+}
 
 /// The environment of a sidecar that keeps its queue in `work`. Projects and keys come on top.
 pub(crate) fn environment(
@@ -25,7 +30,7 @@ pub(crate) fn environment(
         ("EMBEDDABLES_SIDECAR__LISTEN__ADMIN", any_port()),
         (
             "EMBEDDABLES_SIDECAR__QUEUE__DIR",
-            work.join("queue").display().to_string(),
+            queue_dir(work).display().to_string(),
         ),
         (
             "EMBEDDABLES_SIDECAR__QUEUE__MAX_BYTES",

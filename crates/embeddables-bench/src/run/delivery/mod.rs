@@ -1,5 +1,5 @@
-//! How the sidecar delivers: as fast as it can, beside a load, and where upstream is slow, hangs, throttles or refuses; each
-//! figure beside the bound that it has to keep.
+//! How the sidecar delivers: as fast as it can, beside a load, where upstream is slow, hangs, throttles, refuses or is away, and
+//! where very much is queued; and what it takes where nothing is. Each figure beside the bound that it has to keep.
 //!
 //! # Invariants
 //! 1. The sidecar has its defaults: nothing is tuned for a scenario but what the scenario is about.
@@ -10,11 +10,14 @@ mod backlog;
 mod bare;
 mod books;
 mod busy;
+mod deep;
 mod drain;
+mod footprint;
 mod held;
 mod lanes;
 mod latency;
 mod offered;
+mod outage;
 pub(crate) mod reading;
 mod sample;
 mod stage;
@@ -47,10 +50,16 @@ pub(crate) enum Scenario {
     Drain,
     /// A backlog while events are offered.
     BusyDrain,
+    /// Nobody listens for a minute.
+    Outage,
+    /// Ten million events are queued, against ten thousand.
+    Deep,
+    /// The sidecar is idle, or starts.
+    Footprint,
 }
 
 /// All scenarios, in the order in which they run.
-pub(crate) const SCENARIOS: [Scenario; 8] = [
+pub(crate) const SCENARIOS: [Scenario; 11] = [
     Scenario::Lanes,
     Scenario::Latency(20),
     Scenario::Latency(50),
@@ -59,6 +68,9 @@ pub(crate) const SCENARIOS: [Scenario; 8] = [
     Scenario::Offered,
     Scenario::Drain,
     Scenario::BusyDrain,
+    Scenario::Outage,
+    Scenario::Deep,
+    Scenario::Footprint,
 ];
 
 /// What a measurement is given.
@@ -105,6 +117,9 @@ impl Scenario {
             Self::Offered => "offered-5000".to_owned(),
             Self::Drain => "drain".to_owned(),
             Self::BusyDrain => "busy-drain".to_owned(),
+            Self::Outage => "outage".to_owned(),
+            Self::Deep => "deep".to_owned(),
+            Self::Footprint => "footprint".to_owned(),
         }
     }
 
@@ -113,7 +128,8 @@ impl Scenario {
         match self {
             Self::Lanes => 5,
             Self::Latency(_) | Self::Held | Self::Offered | Self::Drain | Self::BusyDrain => 3,
-            Self::Throttled => 1,
+            Self::Outage | Self::Footprint => 3,
+            Self::Throttled | Self::Deep => 1,
         }
     }
 
@@ -126,6 +142,9 @@ impl Scenario {
             Self::Offered => offered::measure(context).await,
             Self::Drain => drain::measure(context).await,
             Self::BusyDrain => busy::measure(context).await,
+            Self::Outage => outage::measure(context).await,
+            Self::Deep => deep::measure(context).await,
+            Self::Footprint => footprint::measure(context).await,
         }
     }
 }

@@ -15,7 +15,7 @@ use crate::child::Child;
 use crate::event::project_name;
 use crate::load::{Address, LoadReport};
 use crate::run::generator::Load;
-use crate::run::mock::{Mock, Wire};
+use crate::run::mock::{ANY_PORT, Mock, Wire};
 use crate::run::places::Places;
 use crate::run::sidecar;
 
@@ -39,6 +39,17 @@ pub(crate) struct Setup {
     pub(crate) delivers: bool,
     /// Whether the key files hold keys that the mock refuses.
     pub(crate) keys_are_wrong: bool,
+    /// Where the mock listens.
+    pub(crate) mock_address: String,
+}
+
+/// How a sidecar ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    /// By SIGTERM: in order.
+    Asked,
+    /// By SIGKILL.
+    Killed,
 }
 
 impl Default for Setup {
@@ -49,6 +60,7 @@ impl Default for Setup {
             upstream: json!({}),
             delivers: true,
             keys_are_wrong: false,
+            mock_address: ANY_PORT.to_owned(),
         }
     }
 }
@@ -60,6 +72,9 @@ pub(crate) struct Stage {
     pub(crate) sidecar: Child,
     /// The upstream.
     pub(crate) mock: Mock,
+    wire: Wire,
+    /// What the upstream was set to.
+    settings: Value,
     work: TempDir,
 }
 
@@ -77,7 +92,8 @@ impl Stage {
             .collect();
         let mut settings = setup.upstream;
         settings["keys"] = keys.into();
-        let mock = Mock::start(places, work.path(), setup.wire, settings).await?;
+        let (address, wire) = (&setup.mock_address, setup.wire);
+        let mock = Mock::start_at(places, work.path(), address, wire, settings.clone()).await?;
         for project in 0..setup.projects {
             let key = key(project);
             let key = if setup.keys_are_wrong {
@@ -91,22 +107,55 @@ impl Stage {
         fs::write(&config, projects_toml(work.path(), setup.projects))
             .with_context(|| format!("cannot write {}", config.display()))?;
         let sidecar = start_sidecar(places, work.path(), &mock, setup.delivers).await?;
-        Ok(Self { sidecar, mock, work })
+        Ok(Self {
+            sidecar,
+            mock,
+            wire,
+            settings,
+            work,
+        })
     }
 
     /// Ends the sidecar and starts it again on the same queue, delivering.
     pub(crate) async fn restart_delivering(self, places: &Places) -> anyhow::Result<Self> {
-        let Self { sidecar, mock, work } = self;
-        sidecar.stop().await?;
-        let sidecar = start_sidecar(places, work.path(), &mock, true).await?;
-        Ok(Self { sidecar, mock, work })
+        self.restart(places, End::Asked, true).await
+    }
+
+    /// Ends the sidecar one way or the other and starts it again on the same queue.
+    pub(crate) async fn restart(self, places: &Places, end: End, delivers: bool) -> anyhow::Result<Self> {
+        let mut sidecar = self.sidecar;
+        match end {
+            End::Asked => sidecar.stop().await?,
+            End::Killed => sidecar.kill().await?,
+        }
+        let sidecar = start_sidecar(places, self.work.path(), &self.mock, delivers).await?;
+        Ok(Self { sidecar, ..self })
+    }
+
+    /// Kills the upstream: its connections are cut, and nobody listens on its port any more.
+    pub(crate) async fn lose_upstream(&mut self) -> anyhow::Result<()> {
+        self.mock.child.kill().await
+    }
+
+    /// Starts another upstream, which has seen nothing yet, where the lost one listened.
+    pub(crate) async fn regain_upstream(&mut self, places: &Places) -> anyhow::Result<()> {
+        let address = self.mock.child.ready.mock.clone();
+        let address = address.context("the mock does not say where it listens")?;
+        let (work, settings) = (self.work.path(), self.settings.clone());
+        self.mock = Mock::start_at(places, work, &address, self.wire, settings).await?;
+        Ok(())
+    }
+
+    /// Where the sidecar takes events.
+    pub(crate) fn address(&self) -> anyhow::Result<Address> {
+        let address = self.sidecar.ready.grpc.clone();
+        let address = address.context("the sidecar does not listen on TCP")?;
+        Ok(Address::Tcp(address))
     }
 
     /// Publishes events to the sidecar.
     pub(crate) async fn publish(&self, places: &Places, load: &Load) -> anyhow::Result<LoadReport> {
-        let address = self.sidecar.ready.grpc.clone();
-        let address = address.context("the sidecar does not listen on TCP")?;
-        load.run(places, &Address::Tcp(address)).await
+        load.run(places, &self.address()?).await
     }
 
     /// Replaces a project's key file in one step by one with the right key.
@@ -120,7 +169,7 @@ impl Stage {
     }
 
     /// Events that the sidecar itself counts as delivered.
-    async fn settled(&self) -> anyhow::Result<f64> {
+    pub(crate) async fn settled(&self) -> anyhow::Result<f64> {
         self.sidecar.metric(DELIVERED).await
     }
 
@@ -134,6 +183,14 @@ impl Stage {
             }
             sleep(SETTLED_POLL).await;
         }
+    }
+
+    /// Bytes of the files of the queue.
+    pub(crate) fn queue_bytes(&self) -> anyhow::Result<u64> {
+        let dir = sidecar::queue_dir(self.work.path());
+        let files = fs::read_dir(&dir).with_context(|| format!("cannot read {}", dir.display()))?;
+        let sizes = files.map(|file| Ok(file?.metadata()?.len()));
+        sizes.sum()
     }
 
     /// Ends both.
