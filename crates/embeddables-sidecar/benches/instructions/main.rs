@@ -5,7 +5,8 @@
 //! 1. Each benchmark runs twice in a process of its own: with 500 and with 1,500 events of [`PREPARED`]. All threads of the
 //!    process are counted, and the difference of both is what 1,000 events cost: start and set-up cancel out.
 //! 2. The id of a run, `events_<count>`, says how many events it is about; nothing else tells them apart.
-//! 3. Every run makes the same calls in the same order: what is hashed, named or timed at random is not in what is counted.
+//! 3. Every run makes the same calls in the same order, from one thread, and no call waits for a time: what is left to chance
+//!    are hash seeds and when the queue's writer wakes up.
 //! 4. Every event is looked at: a benchmark that loses or refuses one panics.
 
 #![expect(missing_docs, reason = "what gungraun's macros make has no documentation")]
