@@ -20,6 +20,10 @@ bench name="all":
     cargo build --release --package embeddables-sidecar --package embeddables-mock --package embeddables-bench
     target/release/embeddables-bench run "$1"
 
+# Counts instructions an event with valgrind and compares them with the last accepted ones; `--accept` writes them anew.
+instructions *arguments:
+    .ci/instructions "$@"
+
 # Kills a loaded sidecar ROUNDS times with SIGKILL and looks for acknowledged events that were lost.
 crash rounds="25":
     #!/usr/bin/env bash
