@@ -15,8 +15,11 @@ use serde::Serialize;
 /// Length of an event id: a UUID as text.
 pub const EVENT_ID_BYTES: usize = 36;
 
-/// Stands where an id is to be patched in.
-const ID_PLACEHOLDER: &str = "00000000-0000-7000-8000-000000000000";
+/// An event id: stands where one is to be patched in.
+pub const ID_PLACEHOLDER: &str = "00000000-0000-7000-8000-000000000000";
+
+/// The project of events that name none.
+pub const PROJECT: &str = "pr_benchmark";
 
 /// 2026-11-23T10:00:00Z.
 const FIRST_SECOND: i64 = 1_795_428_000;

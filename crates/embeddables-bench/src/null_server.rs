@@ -1,8 +1,7 @@
 //! The null server: the same proto and tonic on the same kind of runtime, doing nothing but answering.
 //!
-//! It is the bound of what a server behind this contract can reach. It decodes what comes, since tonic does, and answers in
-//! the shape that the contract asks for (a result for each event, in order) with the least content: `state`
-//! alone. So whatever a real answer holds more counts against the server that is compared with it.
+//! It is the bound of what a server behind this contract can reach: it decodes what comes, since tonic does, and answers with
+//! the messages that the sidecar answers with, field by field of the same size, each time the same.
 
 use std::future;
 use std::net::SocketAddr;
@@ -13,12 +12,14 @@ use anyhow::Context as _;
 use embeddables_proto::events::v1::events_service_server::{EventsService, EventsServiceServer};
 use embeddables_proto::events::v1::publish_result::Result as Outcome;
 use embeddables_proto::events::v1::{
-    EventStatus, FlushRequest, FlushResponse, GetEventRequest, GetEventResponse, GetServerInfoRequest,
-    GetServerInfoResponse, PublishEventRequest, PublishEventResponse, PublishEventsRequest,
-    PublishEventsResponse, PublishResult, State, StreamEventsRequest, StreamEventsResponse, StreamResult,
-    ValidateEventsRequest, ValidateEventsResponse, WatchOutcomesRequest, WatchOutcomesResponse,
+    Durability, EventStatus, FlushRequest, FlushResponse, GetEventRequest, GetEventResponse,
+    GetServerInfoRequest, GetServerInfoResponse, PublishEventRequest, PublishEventResponse,
+    PublishEventsRequest, PublishEventsResponse, PublishResult, State, StreamEventsRequest,
+    StreamEventsResponse, StreamResult, ValidateEventsRequest, ValidateEventsResponse, WatchOutcomesRequest,
+    WatchOutcomesResponse,
 };
 use futures_util::Stream;
+use prost_types::Timestamp;
 use serde_json::json;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::signal::unix::{SignalKind, signal};
@@ -27,6 +28,14 @@ use tokio_stream::wrappers::UnixListenerStream;
 use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
 use tonic::{Request, Response, Status, Streaming};
+
+use crate::event::{ID_PLACEHOLDER, PROJECT};
+
+/// The time that every answer tells: 2026-11-23T10:00:00.123Z.
+const ACCEPT_TIME: Timestamp = Timestamp {
+    seconds: 1_795_428_000,
+    nanos: 123_000_000,
+};
 
 /// Where the null server listens.
 #[derive(Clone, Debug, clap::Args)]
@@ -106,7 +115,11 @@ pub(crate) struct NullService;
 
 fn queued() -> EventStatus {
     EventStatus {
+        event_id: ID_PLACEHOLDER.to_owned(),
+        project_id: PROJECT.to_owned(),
         state: State::Queued.into(),
+        durability: Durability::Fsynced.into(),
+        accept_time: Some(ACCEPT_TIME),
         ..EventStatus::default()
     }
 }

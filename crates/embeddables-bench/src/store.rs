@@ -21,7 +21,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use crate::event::event;
+use crate::event::{PROJECT, event};
 use crate::proc_fs;
 
 /// Room for all that a measurement appends. A limit, not a setting of speed.
@@ -84,7 +84,7 @@ struct Shared {
 }
 
 async fn run(config: &StoreConfig) -> anyhow::Result<StoreReport> {
-    let lane = LaneName::new("pr_benchmark");
+    let lane = LaneName::new(PROJECT);
     let (queue, _) = SqliteQueue::open(SqliteConfig {
         max_bytes: MAX_BYTES,
         ..SqliteConfig::new(&config.dir, vec![lane.clone()])
@@ -177,7 +177,7 @@ mod tests {
         let report = run(&config).await.expect("a report");
         assert!(report.count >= 15 && report.count.is_multiple_of(5), "{report:?}");
         assert!(report.seconds >= 0.05 && report.p99_us >= report.p50_us);
-        let lane = LaneName::new("pr_benchmark");
+        let lane = LaneName::new(PROJECT);
         let (queue, _) = SqliteQueue::open(SqliteConfig::new(&config.dir, vec![lane])).expect("opens again");
         let books = queue.books();
         let accepted: u64 = books.lanes.iter().map(|(_, lane)| lane.accepted).sum();

@@ -13,6 +13,7 @@ use embeddables_client::{ApiKey, BaseUrl};
 use embeddables_core::ProjectId;
 use embeddables_mock::{Mock, MockConfig};
 use tempfile::TempDir;
+use tokio::runtime::Handle;
 
 use super::failure::{Failure, chain};
 use super::printer::Printer;
@@ -43,7 +44,12 @@ pub(super) struct DevArgs {
 }
 
 /// Runs sidecar and mock until a signal, or until the demonstration is over.
-pub(super) async fn dev(args: &DevArgs, global: &Global, printer: &mut Printer) -> Result<u8, Failure> {
+pub(super) async fn dev(
+    args: &DevArgs,
+    global: &Global,
+    delivery: &Handle,
+    printer: &mut Printer,
+) -> Result<u8, Failure> {
     let mut loaded = load(args, global)?;
     init_logging(&loaded.config.log)?;
     let mut signals = Signals::new()?;
@@ -56,7 +62,7 @@ pub(super) async fn dev(args: &DevArgs, global: &Global, printer: &mut Printer) 
     let directory = choose_directory(&mut loaded)?;
     let queue = loaded.config.queue.dir.clone();
 
-    let running = Sidecar::start(loaded).await.map_err(start_failure)?;
+    let running = Sidecar::start(loaded, delivery).await.map_err(start_failure)?;
     let addresses = running.addresses().clone();
     let ready = Ready::new(&addresses, Some(mock.addr()));
     if let Some(path) = &args.ready_file {

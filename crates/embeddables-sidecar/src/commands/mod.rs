@@ -37,6 +37,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use tokio::runtime::{Builder, Handle, Runtime};
 
 use address::Address;
 use failure::Failure;
@@ -161,9 +162,9 @@ pub fn run() -> ExitCode {
 fn execute(cli: Cli, printer: &mut Printer) -> Result<u8, Failure> {
     let Cli { global, command } = cli;
     match command {
-        Command::Serve(args) => run_server(serve::serve(&args, &global)),
+        Command::Serve(args) => run_server(async |delivery| serve::serve(&args, &global, delivery).await),
         #[cfg(feature = "dev")]
-        Command::Dev(args) => run_server(dev::dev(&args, &global, printer)),
+        Command::Dev(args) => run_server(async |delivery| dev::dev(&args, &global, delivery, printer).await),
         Command::Publish(args) => client_runtime()?.block_on(publish::publish(&args, &global, printer)),
         Command::Validate(args) => client_runtime()?.block_on(validate::validate(&args, &global, printer)),
         Command::Get(args) => client_runtime()?.block_on(get::get(&args, &global, printer)),
@@ -181,20 +182,27 @@ fn execute(cli: Cli, printer: &mut Printer) -> Result<u8, Failure> {
     }
 }
 
-fn run_server(server: impl Future<Output = Result<u8, Failure>>) -> Result<u8, Failure> {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .map_err(Failure::runtime)?;
-    let result = runtime.block_on(server);
+/// Runs a server that accepts on one runtime and is given another to deliver on: however much there is to deliver, a caller
+/// waits for its turn among threads, which the kernel shares out fairly, and not behind hundreds of requests upstream.
+fn run_server(server: impl AsyncFnOnce(&Handle) -> Result<u8, Failure>) -> Result<u8, Failure> {
+    let runtime = |name| {
+        Builder::new_multi_thread()
+            .thread_name(name)
+            .enable_all()
+            .build()
+            .map_err(Failure::runtime)
+    };
+    let (accepting, delivering) = (runtime("accepting")?, runtime("delivering")?);
+    let result = accepting.block_on(server(delivering.handle()));
     // What still runs was cut by a second signal: it must not keep the process.
-    runtime.shutdown_background();
+    accepting.shutdown_background();
+    delivering.shutdown_background();
     result
 }
 
 /// One thread is enough for a client.
-fn client_runtime() -> Result<tokio::runtime::Runtime, Failure> {
-    tokio::runtime::Builder::new_current_thread()
+fn client_runtime() -> Result<Runtime, Failure> {
+    Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(Failure::runtime)

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use tokio::runtime::Handle;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::Global;
@@ -21,7 +22,7 @@ pub(super) struct ServeArgs {
 }
 
 /// Serves until SIGTERM or SIGINT.
-pub(super) async fn serve(args: &ServeArgs, global: &Global) -> Result<u8, Failure> {
+pub(super) async fn serve(args: &ServeArgs, global: &Global, delivery: &Handle) -> Result<u8, Failure> {
     let options = LoadOptions {
         file: global.config.clone(),
         ..LoadOptions::default()
@@ -32,7 +33,7 @@ pub(super) async fn serve(args: &ServeArgs, global: &Global) -> Result<u8, Failu
     if let Some(path) = &args.ready_file {
         ready::remove_stale(path)?;
     }
-    let running = Sidecar::start(loaded).await.map_err(start_failure)?;
+    let running = Sidecar::start(loaded, delivery).await.map_err(start_failure)?;
     if let Some(path) = &args.ready_file {
         Ready::new(running.addresses(), None).write(path)?;
     }

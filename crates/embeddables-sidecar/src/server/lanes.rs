@@ -8,6 +8,7 @@ use embeddables_client::{Client, Endpoint};
 use embeddables_core::ProjectId;
 use embeddables_queue::Store;
 use prometheus_client::metrics::counter::Counter;
+use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
@@ -60,12 +61,13 @@ pub(super) fn endpoints(loaded: &Loaded) -> HashMap<ProjectId, Arc<Endpoint>> {
         .collect()
 }
 
-/// Starts the lanes whose end of the board is among `posts`.
+/// Starts the lanes whose end of the board is among `posts` on a runtime.
 pub(super) fn start(
     loaded: &Loaded,
     shared: &Shared,
     endpoints: &HashMap<ProjectId, Arc<Endpoint>>,
     mut posts: BTreeMap<ProjectId, LanePost>,
+    runtime: &Handle,
 ) -> Lanes {
     let (stop, stopped) = watch::channel(Stop::Run);
     let mut lanes = Lanes {
@@ -99,9 +101,9 @@ pub(super) fn start(
         };
         lanes
             .running
-            .spawn(Lane::new(settings, parts).run(stopped.clone()));
+            .spawn_on(Lane::new(settings, parts).run(stopped.clone()), runtime);
     }
-    lanes.key_files.spawn(super::key_files::watch(files));
+    lanes.key_files.spawn_on(super::key_files::watch(files), runtime);
     lanes
 }
 

@@ -8,6 +8,7 @@ use embeddables_core::{DoubleEncoding, Rules};
 use embeddables_queue::{Durability, LaneName, OpenError, Store};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::registry::Registry;
+use tokio::runtime::Handle;
 
 use super::lanes;
 use super::listeners::{BindError, Listeners};
@@ -69,11 +70,12 @@ impl StartError {
 pub struct Sidecar;
 
 impl Sidecar {
-    /// Starts everything; returns once the sidecar is ready.
+    /// Starts everything; returns once the sidecar is ready. Lanes run on the runtime of `delivery`, all else on that of the
+    /// caller.
     ///
     /// # Errors
     /// See [`StartError`].
-    pub async fn start(loaded: Loaded) -> Result<Running, StartError> {
+    pub async fn start(loaded: Loaded, delivery: &Handle) -> Result<Running, StartError> {
         let config = &loaded.config;
         let listeners = Listeners::bind(&config.listen).await?;
         let addresses = listeners.addresses();
@@ -121,7 +123,7 @@ impl Sidecar {
             attempts,
             lost,
         };
-        let lanes = lanes::start(&loaded, &shared, &endpoints, posts);
+        let lanes = lanes::start(&loaded, &shared, &endpoints, posts, delivery);
         let ops = ops::Ops {
             pipeline: Arc::clone(&pipeline),
             registry: Arc::new(registry),

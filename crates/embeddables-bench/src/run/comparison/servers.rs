@@ -8,13 +8,12 @@ use tempfile::TempDir;
 
 use super::scenario::Scenario;
 use crate::child::Child;
+use crate::event::PROJECT;
 use crate::load::Address;
 use crate::run::mock::{Mock, Wire};
 use crate::run::places::Places;
 use crate::run::sidecar;
 
-/// The project that events belong to.
-const PROJECT: &str = "pr_benchmark";
 /// A key that the mock takes, as it takes any of this form.
 const API_KEY: &str = "rk_benchmark";
 

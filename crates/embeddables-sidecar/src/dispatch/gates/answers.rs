@@ -10,6 +10,7 @@ use rand::Rng;
 use tokio::time::Instant;
 
 use super::Gates;
+use super::breaker::Failure;
 use crate::dispatch::board::HoldReason;
 
 /// What an attempt was begun with; goes back with its end.
@@ -86,8 +87,11 @@ impl Gates {
         if attempt.http_status != Some(429) || self.pace.throttled(now) {
             self.concurrency.congested(ticket.begun, now);
         }
-        let at_once = self.settings.ambiguous_is_final && attempt.fate == Fate::Ambiguous;
-        let opened = self.breaker.failed(ticket.begun, at_once, now, random);
+        let failure = Failure {
+            at_once: self.settings.ambiguous_is_final && attempt.fate == Fate::Ambiguous,
+            unreached: attempt.fate == Fate::NotSent,
+        };
+        let opened = self.breaker.failed(ticket.begun, failure, now, random);
         if opened {
             changes.push(Change::Opened);
         }

@@ -3,7 +3,8 @@
 //! # Invariants
 //! 1. While half-open at most one attempt is under way that began since (`half_open_attempts`, which is 1).
 //! 2. Only attempts begun after it last changed move it: what was under way before says nothing new.
-//! 3. It opens for at most [`LONGEST`]: an upstream that is back is noticed soon.
+//! 3. It opens for at most [`LONGEST`], where upstream cannot be reached for [`LONGEST_UNREACHED`]: an upstream that is back is
+//!    noticed soon.
 
 use std::time::Duration;
 
@@ -16,6 +17,17 @@ const FAILURES: u32 = 5;
 /// First and longest time that it stays open; the time doubles, and is drawn between half of it and all of it.
 const FIRST: Duration = Duration::from_millis(100);
 const LONGEST: Duration = Duration::from_secs(1);
+/// The same where nothing of the request was sent: whoever cannot be reached is not burdened.
+const LONGEST_UNREACHED: Duration = Duration::from_millis(400);
+
+/// A failed attempt, as the breaker sees it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Failure {
+    /// It opens the breaker without others before it.
+    pub(super) at_once: bool,
+    /// Nothing of the request was sent.
+    pub(super) unreached: bool,
+}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
@@ -103,11 +115,11 @@ impl Breaker {
         !was_closed
     }
 
-    /// Notes a failure, which `at_once` opens it without others before it; whether it opened.
+    /// Notes a failure; whether it opened.
     pub(super) fn failed(
         &mut self,
         begun: Instant,
-        at_once: bool,
+        failure: Failure,
         now: Instant,
         random: &mut impl Rng,
     ) -> bool {
@@ -115,7 +127,7 @@ impl Breaker {
             return false;
         }
         match self.state {
-            State::Closed { failures } if !at_once && failures + 1 < FAILURES => {
+            State::Closed { failures } if !failure.at_once && failures + 1 < FAILURES => {
                 self.state = State::Closed {
                     failures: failures + 1,
                 };
@@ -123,15 +135,20 @@ impl Breaker {
             }
             State::Open { .. } => false,
             State::Closed { .. } | State::HalfOpen { .. } => {
-                self.trip(now, random);
+                self.trip(failure, now, random);
                 true
             }
         }
     }
 
-    fn trip(&mut self, now: Instant, random: &mut impl Rng) {
+    fn trip(&mut self, failure: Failure, now: Instant, random: &mut impl Rng) {
+        let longest = if failure.unreached {
+            LONGEST_UNREACHED
+        } else {
+            LONGEST
+        };
         let doubled = FIRST.saturating_mul(2_u32.saturating_pow(self.openings.min(16)));
-        let open_for = doubled.min(LONGEST).mul_f64(random.random_range(0.5..=1.0));
+        let open_for = doubled.min(longest).mul_f64(random.random_range(0.5..=1.0));
         self.openings = self.openings.saturating_add(1);
         self.change(
             State::Open {
@@ -153,12 +170,17 @@ mod tests {
     use rand::SeedableRng as _;
     use rand::rngs::SmallRng;
 
+    const FAILURE: Failure = Failure {
+        at_once: false,
+        unreached: false,
+    };
+
     fn tripped() -> (Breaker, Instant, SmallRng) {
         let (now, mut random) = (Instant::now(), SmallRng::seed_from_u64(7));
         let mut breaker = Breaker::new(now, 1);
         for _ in 0..FAILURES {
             assert_eq!(breaker.passage(now), Passage::All);
-            breaker.failed(now, false, now, &mut random);
+            breaker.failed(now, FAILURE, now, &mut random);
         }
         (breaker, now, random)
     }
@@ -170,7 +192,7 @@ mod tests {
         let mut patient = Breaker::new(now, 1);
         for _ in 0..100 {
             for _ in 0..FAILURES - 1 {
-                patient.failed(now, false, now, &mut random);
+                patient.failed(now, FAILURE, now, &mut random);
             }
             patient.served(now, now);
         }
@@ -195,26 +217,36 @@ mod tests {
         assert_eq!(breaker.passage(later), Passage::Some(1));
         breaker.begun();
         assert!(!breaker.served(now, later));
-        assert!(!breaker.failed(now, false, later, &mut random));
+        assert!(!breaker.failed(now, FAILURE, later, &mut random));
         assert_eq!(breaker.passage(later), Passage::None);
     }
 
-    #[test]
-    fn it_stays_open_longer_each_time_but_never_long() {
+    #[track_caller]
+    fn check_longest(failure: Failure, longest: Duration) {
         let (mut breaker, mut now, mut random) = tripped();
         for _ in 0..30 {
             let Passage::NoneUntil(until) = breaker.passage(now) else {
                 panic!("not open: {breaker:?}");
             };
-            assert!(until - now <= LONGEST);
+            assert!(until - now <= longest);
             now = until;
             assert_eq!(breaker.passage(now), Passage::Some(1));
             breaker.begun();
-            assert!(breaker.failed(now, false, now, &mut random));
+            assert!(breaker.failed(now, failure, now, &mut random));
         }
         let Passage::NoneUntil(until) = breaker.passage(now) else {
             panic!("not open: {breaker:?}");
         };
-        assert!(until - now >= LONGEST / 2, "jitter keeps at least half");
+        assert!(until - now >= longest / 2, "jitter keeps at least half");
+    }
+
+    #[test]
+    fn it_stays_open_longer_each_time_but_never_long() {
+        check_longest(FAILURE, LONGEST);
+        let unreached = Failure {
+            unreached: true,
+            ..FAILURE
+        };
+        check_longest(unreached, LONGEST_UNREACHED);
     }
 }
