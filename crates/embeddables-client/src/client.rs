@@ -92,7 +92,8 @@ impl Client {
         &self.config
     }
 
-    /// Sends one event and says what became of it. An event of another project is not sent.
+    /// Sends one event and says what became of it. An event of another project is not sent. Where a connection is being opened
+    /// already it waits for that one, for half a second at most, before the attempt's time begins.
     ///
     /// # Cancel safety
     /// Dropping the future ends the exchange at whatever point it is: the attempt is ambiguous then.
@@ -100,7 +101,7 @@ impl Client {
         if event.project_id() != endpoint.project_id() {
             return wrong_project();
         }
-        let place = self.connections.take();
+        let place = self.connections.take().await;
         let request = place
             .http()
             .post(endpoint.events_url().clone())
@@ -130,7 +131,7 @@ impl Client {
     /// # Cancel safety
     /// Dropping the future ends the exchange; upstream changes nothing either way.
     pub async fn check_key(&self, endpoint: &Endpoint) -> KeyCheck {
-        let place = self.connections.take();
+        let place = self.connections.take().await;
         let request = place.http().get(endpoint.entries_url());
         let attempt = self.exchange(place, endpoint, request, None).await;
         let verdict = match attempt.verdict {
@@ -150,7 +151,7 @@ impl Client {
     /// Makes one exchange within the attempt's time and classifies it. Its place is given back with the last byte.
     async fn exchange(
         &self,
-        _place: Place,
+        place: Place,
         endpoint: &Endpoint,
         request: reqwest::RequestBuilder,
         event: Option<&ValidEvent>,
@@ -160,8 +161,14 @@ impl Client {
             .header(KEY_HEADER, endpoint.api_key().header())
             .header(ACCEPT, JSON);
         let mut response = match timeout_at(deadline, request.send()).await {
-            Ok(Ok(response)) => response,
-            Ok(Err(error)) => return transport::without_answer(&error, self.connect_timeout),
+            Ok(Ok(response)) => {
+                place.ended(true);
+                response
+            }
+            Ok(Err(error)) => {
+                place.ended(false);
+                return transport::without_answer(&error, self.connect_timeout);
+            }
             Err(_) => return transport::out_of_time(self.config.attempt_timeout),
         };
         let status = response.status().as_u16();
