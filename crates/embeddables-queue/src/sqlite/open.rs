@@ -1,7 +1,8 @@
 //! Opening a store: directory, lock, format, what a crash left behind, migration, state, writer. In this order.
 //!
 //! # Invariants
-//! 1. Nothing is written before the lock is held and the format is known to be ours.
+//! 1. Nothing is written before the lock is held and the format is known to be ours, but for the log's index, which whoever opens
+//!    first makes anew.
 //! 2. Damage never keeps a store from opening: what can be read is kept, the rest is reported and counted.
 //! 3. The time it takes does not grow with what is queued, unless the file is damaged or suspect.
 
