@@ -3,14 +3,15 @@
 //! # Invariants
 //! 1. Another minor opens, also a newer one; a newer major does not, and nothing is written then.
 //! 2. The two copies disagree only by damage; the checksummed one in `meta` wins, unless it is the damaged one.
-//! 3. Both copies are in the main file before a store is used, so that they can be read without touching the log.
+//! 3. Where a log lies beside the main file, both copies are read with it: a checkpoint that ended halfway leaves old pages beside
+//!    new ones, and such a main file alone says nothing.
 
 use std::fmt;
 use std::path::Path;
 
 use rusqlite::Connection;
 
-use super::{connection, rows};
+use super::{connection, rows, volume};
 
 /// Format of a store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -93,9 +94,15 @@ pub(super) fn read(connection: &Connection) -> Found {
     }
 }
 
-/// Reads both copies of the main file, touching nothing.
+/// Reads both copies of a file that nobody has open. Neither it nor its log is written; the log's index is made anew where there
+/// is a log.
 pub(super) fn peek(path: &Path) -> Found {
-    match connection::open_immutable(path) {
+    let opened = if volume::has_bytes(&volume::log_of(path)) {
+        connection::open_reader(path)
+    } else {
+        connection::open_immutable(path)
+    };
+    match opened {
         Ok(connection) => read(&connection),
         Err(_) => Found::Unreadable,
     }

@@ -51,7 +51,7 @@ pub(super) fn migrate(connection: &Connection, found: Format, steps: &[Step]) ->
         format = step.to;
     }
     if format != found {
-        // The number must be in the main file, where the next start looks first.
+        // Another release then sees the number without the log.
         connection.wal_checkpoint_v2(None::<&str>, CheckpointMode::TRUNCATE)?;
     }
     Ok(format)

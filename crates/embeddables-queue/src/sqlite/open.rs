@@ -1,14 +1,14 @@
 //! Opening a store: directory, lock, format, what a crash left behind, migration, state, writer. In this order.
 //!
 //! # Invariants
-//! 1. Nothing is written before the lock is held and the format is known to be ours.
+//! 1. Nothing is written before the lock is held and the format is known to be ours, but for the log's index, which whoever opens
+//!    first makes anew.
 //! 2. Damage never keeps a store from opening: what can be read is kept, the rest is reported and counted.
 //! 3. The time it takes does not grow with what is queued, unless the file is damaged or suspect.
 
 mod start;
 
 use std::fs::File;
-use std::path::Path;
 
 use rand::TryRng;
 use rusqlite::Connection;
@@ -20,7 +20,7 @@ use super::format::{self, Format, Found};
 use super::load::{self, Loaded};
 use super::mark::{self, Mark};
 use super::rebuild::{self, LeftBehind};
-use super::trouble::{Remedy, Trouble};
+use super::trouble::Trouble;
 use super::volume::{self, Paths};
 use super::{SqliteQueue, connection, migrate, rows, salvage};
 use crate::{Durability, OpenError};
@@ -41,7 +41,7 @@ pub(super) fn open_with(
     let mut report = OpenReport::default();
     let lock = take_directory(&paths)?;
     report.durabilities = offered(&config)?;
-    let found = check_format(&paths)?;
+    let is_there = check_format(&paths)?;
     let store = |trouble: Trouble| OpenError::Store {
         path: paths.dir.clone(),
         source: trouble.boxed(),
@@ -54,12 +54,12 @@ pub(super) fn open_with(
         }
     };
     let newest = marked.map_or_else(Mark::default, |(_, mark)| mark);
-    let connection = open_file(&paths, found, newest, &mut report).map_err(store)?;
+    let connection = open_file(&paths, is_there, newest, &mut report).map_err(store)?;
     let opened = prepare(&connection, &config, &lock, newest, &mut report);
     let (connection, loaded) = match opened {
         Ok(loaded) => (connection, loaded),
         Err(OpenFailure::Newer(found)) => return Err(newer(&paths, found)),
-        Err(OpenFailure::Trouble(trouble)) if trouble.remedy(|| true) == Remedy::Salvage => {
+        Err(OpenFailure::Trouble(trouble)) if trouble.is_unreadable() => {
             drop(connection);
             let connection = salvaged(&paths, newest, &mut report).map_err(store)?;
             match prepare(&connection, &config, &lock, newest, &mut report) {
@@ -132,62 +132,55 @@ fn newer(paths: &Paths, found: Format) -> OpenError {
     }
 }
 
-/// Looks at the main file alone. A finished copy of it counts instead, where there is one.
-fn check_format(paths: &Paths) -> Result<Option<Found>, OpenError> {
+/// Refuses a newer format; returns whether there is a store. A finished copy of it counts instead, where there is one. That
+/// neither copy of the format can be read decides nothing: why that is shows when the file is opened to write.
+fn check_format(paths: &Paths) -> Result<bool, OpenError> {
     let truth = if paths.rebuilt().exists() {
         paths.rebuilt()
     } else {
         paths.db()
     };
-    if !has_bytes(&truth) {
-        return Ok(None);
+    if !volume::has_bytes(&truth) {
+        return Ok(false);
     }
-    let found = format::peek(&truth);
-    match found {
+    match format::peek(&truth) {
         Found::Is { format, .. } if !format.is_supported() => Err(newer(paths, format)),
-        _ => Ok(Some(found)),
+        _ => Ok(true),
     }
-}
-
-fn has_bytes(path: &Path) -> bool {
-    std::fs::metadata(path).is_ok_and(|metadata| metadata.len() > 0)
 }
 
 /// Finishes what was left behind and opens the file, or makes it, or salvages it.
 fn open_file(
     paths: &Paths,
-    found: Option<Found>,
+    is_there: bool,
     newest: Mark,
     report: &mut OpenReport,
 ) -> Result<Connection, Trouble> {
     match rebuild::resume(paths)? {
         LeftBehind::Nothing => {}
         LeftBehind::Rebuilt => report.rebuilt = true,
-        LeftBehind::Suspect if found.is_none() => {
+        LeftBehind::Suspect if !is_there => {
             volume::remove_if_there(&paths.suspect()).map_err(Trouble::file("removing a stray marker"))?;
         }
         LeftBehind::Suspect => {
             report.rebuilt = true;
             match rebuild::rebuild_closed(paths) {
-                Err(trouble) if trouble.remedy(|| true) == Remedy::Salvage => {
+                Err(trouble) if trouble.is_unreadable() => {
                     return salvaged(paths, newest, report);
                 }
                 other => other?,
             }
         }
     }
-    if found.is_none() {
+    if !is_there {
         report.created = true;
         connection::create(paths, &new_secret()?)?;
-    }
-    if found == Some(Found::Unreadable) {
-        return salvaged(paths, newest, report);
     }
     match connection::open_writer(&paths.db()) {
         Ok(connection) => Ok(connection),
         Err(error) => {
             let trouble = Trouble::from(error);
-            if trouble.remedy(|| true) == Remedy::Salvage {
+            if trouble.is_unreadable() {
                 return salvaged(paths, newest, report);
             }
             Err(trouble)

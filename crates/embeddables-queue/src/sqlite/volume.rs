@@ -22,7 +22,7 @@ impl Paths {
 
     /// Its write-ahead log.
     pub(super) fn wal(&self) -> PathBuf {
-        self.dir.join("queue.db-wal")
+        log_of(&self.db())
     }
 
     /// The log's index in shared memory.
@@ -64,6 +64,18 @@ impl Paths {
     pub(super) fn damaged(&self, unix_seconds: u64) -> PathBuf {
         self.dir.join(format!("queue.db.damaged-{unix_seconds}"))
     }
+}
+
+/// Name of the write-ahead log of a file.
+pub(super) fn log_of(path: &Path) -> PathBuf {
+    let mut log = path.as_os_str().to_owned();
+    log.push("-wal");
+    log.into()
+}
+
+/// Whether a file is there and not empty.
+pub(super) fn has_bytes(path: &Path) -> bool {
+    std::fs::metadata(path).is_ok_and(|metadata| metadata.len() > 0)
 }
 
 /// Makes the directory, with its parents, for the owner only.

@@ -158,6 +158,9 @@ impl Starts {
         require(&mut faults, left >= 0.5 * load.count as f64, || {
             format!("only {left} events were queued at the last start")
         });
+        require(&mut faults, !stage.was_salvaged()?, || {
+            "a start took the queue of a killed sidecar for damaged and salvaged it".to_owned()
+        });
         stage.stop().await?;
         Ok(Self {
             after_kill,

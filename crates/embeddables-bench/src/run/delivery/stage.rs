@@ -23,6 +23,8 @@ use crate::run::sidecar;
 const DEAD_LETTERS: &str = "embeddables_settle_dead_lettered_events_total";
 /// Deliveries that the sidecar counts.
 const DELIVERED: &str = "embeddables_settle_delivered_events_total";
+/// Begin of the names under which the sidecar sets damaged files of its queue aside.
+const DAMAGED_FILES: &[u8] = b"queue.db.damaged-";
 /// How often its count is looked at.
 const SETTLED_POLL: Duration = Duration::from_millis(20);
 
@@ -193,6 +195,11 @@ impl Stage {
         sizes.sum()
     }
 
+    /// Whether a start took the queue for damaged: then its file was set aside.
+    pub(crate) fn was_salvaged(&self) -> anyhow::Result<bool> {
+        holds_damaged_file(&sidecar::queue_dir(self.work.path()))
+    }
+
     /// Ends both.
     pub(crate) async fn stop(self) -> anyhow::Result<()> {
         self.sidecar.stop().await?;
@@ -208,6 +215,16 @@ async fn start_sidecar(places: &Places, work: &Path, mock: &Mock, delivers: bool
     let config = config.to_str().context("a path that is not UTF-8")?;
     let arguments = ["serve", "--config", config];
     Child::start("sidecar", &places.sidecar, &arguments, &environment, work).await
+}
+
+fn holds_damaged_file(queue_dir: &Path) -> anyhow::Result<bool> {
+    let files = fs::read_dir(queue_dir).with_context(|| format!("cannot read {}", queue_dir.display()))?;
+    for file in files {
+        if file?.file_name().as_encoded_bytes().starts_with(DAMAGED_FILES) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 fn config_file(work: &Path) -> PathBuf {
@@ -258,6 +275,16 @@ mod tests {
             "[projects.pr_benchmark_001]\napi_key_file = \"/a b/pr_benchmark_001.key\"\n\n",
         );
         assert_eq!(text, expected);
+    }
+
+    #[test]
+    fn a_queue_that_was_salvaged_is_told_by_the_file_set_aside() {
+        let dir = tempfile::tempdir().expect("a directory");
+        for (name, expected) in [("queue.db", false), ("queue.db.damaged-1795816302", true)] {
+            fs::write(dir.path().join(name), "").expect("written");
+            let holds = holds_damaged_file(dir.path()).expect("a directory");
+            assert_eq!(holds, expected, "with {name}");
+        }
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Tests of bad days: failed commits, crashes between steps, damage, full disks, foreign formats.
 
+mod checkpoints;
 mod commits;
 mod damage;
 mod formats;
