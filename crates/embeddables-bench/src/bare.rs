@@ -1,4 +1,4 @@
-//! The bare loop: a reqwest client that sends events upstream and does nothing else, so many at once as it may.
+//! The bare loop: an HTTP client that sends events upstream and does nothing else, so many at once as it may.
 //!
 //! It is the bound of what a sidecar that delivers with this client can reach: no queue, no encoding, nothing settled. The
 //! bodies are those that the sidecar sends.
@@ -9,6 +9,8 @@
 //! 3. It ends by itself: no request begins after the given time or beyond the given number, and none takes longer than
 //!    [`GRACE`].
 
+mod transport;
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -17,12 +19,15 @@ use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use bytes::Bytes;
+use http::StatusCode;
 use serde::{Deserialize, Serialize};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+pub use self::transport::Library;
+use self::transport::Transport;
 use crate::event::upstream_body;
-use crate::{http_client, proc_fs};
+use crate::proc_fs;
 
 /// Longest time for one request.
 pub const GRACE: Duration = Duration::from_secs(10);
@@ -38,6 +43,9 @@ pub struct BareConfig {
     /// Key of the project: one that the mock takes. Never a real one, since arguments can be seen by others.
     #[arg(long, value_name = "KEY", default_value = "rk_benchmark")]
     pub key: String,
+    /// What it sends with.
+    #[arg(long, value_enum, default_value_t)]
+    pub library: Library,
     /// Requests under way.
     #[arg(long, value_name = "N", default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub in_flight: u32,
@@ -93,7 +101,7 @@ pub async fn execute(config: BareConfig) -> anyhow::Result<bool> {
 
 /// What all senders share.
 struct Shared {
-    clients: Vec<reqwest::Client>,
+    clients: Vec<Transport>,
     config: BareConfig,
     bodies: Vec<Bytes>,
     next: AtomicUsize,
@@ -105,9 +113,12 @@ async fn run(config: &BareConfig) -> anyhow::Result<BareReport> {
     let bodies: serde_json::Result<Vec<Bytes>> = (0..VARIANT_EVENTS)
         .map(|index| upstream_body(index).map(Bytes::from))
         .collect();
-    let clients: anyhow::Result<Vec<_>> = (0..config.connections).map(|_| client(config)).collect();
+    let mut clients = Vec::new();
+    for _ in 0..config.connections {
+        clients.push(Transport::open(config).await?);
+    }
     let shared = Arc::new(Shared {
-        clients: clients?,
+        clients,
         config: config.clone(),
         bodies: bodies?,
         next: AtomicUsize::new(0),
@@ -142,14 +153,6 @@ async fn run(config: &BareConfig) -> anyhow::Result<BareReport> {
     Ok(report)
 }
 
-fn client(config: &BareConfig) -> anyhow::Result<reqwest::Client> {
-    http_client::builder(config.ca.as_deref())?
-        .pool_max_idle_per_host(config.in_flight as usize)
-        .timeout(GRACE)
-        .build()
-        .context("cannot make a client")
-}
-
 impl Shared {
     async fn keep_sending(self: Arc<Self>, end: Instant) -> BareReport {
         let mut report = BareReport::default();
@@ -177,20 +180,11 @@ impl Shared {
             .is_ok()
     }
 
-    async fn send(&self) -> reqwest::Result<reqwest::StatusCode> {
+    async fn send(&self) -> anyhow::Result<StatusCode> {
         let turn = self.next.fetch_add(1, Ordering::Relaxed);
         let client = &self.clients[turn % self.clients.len()];
-        let response = client
-            .post(&self.config.url)
-            .header("x-api-key", &self.config.key)
-            .header("content-type", "application/json")
-            .header("accept", "application/json")
-            .body(self.bodies[turn % self.bodies.len()].clone())
-            .send()
-            .await?;
-        let status = response.status();
-        response.bytes().await?;
-        Ok(status)
+        let body = self.bodies[turn % self.bodies.len()].clone();
+        client.send(&self.config, body).await
     }
 }
 
@@ -279,6 +273,7 @@ mod tests {
         let config = BareConfig {
             url: format!("http://{address}/projects/pr_1/events"),
             key: "rk_test".to_owned(),
+            library: Library::Reqwest,
             in_flight: 4,
             connections: 2,
             ca: None,

@@ -10,7 +10,7 @@ use tokio::process::{Child, Command};
 use tokio::time::timeout;
 
 use super::stage::key;
-use crate::bare::{BareReport, GRACE};
+use crate::bare::{BareReport, GRACE, Library};
 use crate::event::project_name;
 use crate::run::mock::{Mock, Wire};
 use crate::run::places::Places;
@@ -18,6 +18,8 @@ use crate::run::places::Places;
 /// How the bare client sends.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Sending {
+    /// What it sends with.
+    pub(crate) library: Library,
     /// How it speaks to its mock.
     pub(crate) wire: Wire,
     /// Requests under way.
@@ -50,6 +52,7 @@ impl Bare {
             .arg("bare")
             .args(["--url", &events_url(&mock)])
             .args(["--key", &key(0)])
+            .args(["--library", sending.library.name()])
             .args(["--in-flight", &sending.in_flight.to_string()])
             .args(["--connections", &sending.connections.to_string()])
             .args(["--seconds", &sending.time.as_secs_f64().to_string()]);

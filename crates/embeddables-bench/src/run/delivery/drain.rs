@@ -3,7 +3,7 @@
 //! The sidecar accepts the backlog with deliveries switched off and is started again. Its clock starts when it says that it is
 //! ready, and stops when upstream has every event and the sidecar itself counts each as delivered: finding its speed and
 //! settling are part of it. The bare client sends as many of the same bodies, 256 at once over 4 connections, each of which
-//! has carried one before. Upstream speaks TLS and HTTP/2 and answers at once, and each side has one of its own.
+//! has carried one before; so does hyper alone, which shows what reqwest costs. Upstream speaks TLS and HTTP/2 and answers at once, and each side has one of its own.
 
 use std::time::Duration;
 
@@ -16,6 +16,7 @@ use super::reading::{Bound, Figure, Reading, require};
 use super::sample::{Sample, until};
 use super::stage::Setup;
 use super::{BARE_CONNECTIONS, Context, IN_FLIGHT, books};
+use crate::bare::Library;
 use crate::proc_fs::cpu_seconds;
 use crate::run::mock::{MockCounts, Wire};
 
@@ -27,6 +28,8 @@ const BARE: Figure = Figure::told("bare_per_second", "bare client's requests/s",
 const FIRST_SECOND: Figure = Figure::told("delivered_in_first_second", "delivered/s in the first second", 0);
 const CPU: Figure = Figure::told("cpu_us", "CPU µs an event", 1);
 const BARE_CPU: Figure = Figure::told("bare_cpu_us", "bare client's CPU µs a request", 1);
+const HYPER: Figure = Figure::told("hyper_per_second", "requests/s of bare hyper", 0);
+const HYPER_CPU: Figure = Figure::told("hyper_cpu_us", "CPU µs a request of bare hyper", 1);
 const CONNECTIONS: Figure = Figure::told(
     "connections",
     "connections upstream, one of them the run's own",
@@ -40,15 +43,17 @@ const POLL: Duration = Duration::from_millis(20);
 /// Longest time for either side.
 const LONGEST: Duration = Duration::from_secs(300);
 
-/// One pair.
+/// One pair, and what a leaner library would make of it.
 pub(super) async fn measure(context: &Context<'_>) -> anyhow::Result<Reading> {
-    let (sidecar, bare) = if context.is_even() {
-        let bare = by_bare_client(context).await?;
-        (by_sidecar(context).await?, bare)
+    let bare = |library| by_bare_client(context, library);
+    let (sidecar, bare, hyper) = if context.is_even() {
+        let hyper = bare(Library::Hyper).await?;
+        let bare = bare(Library::Reqwest).await?;
+        (by_sidecar(context).await?, bare, hyper)
     } else {
         let sidecar = by_sidecar(context).await?;
-        let bare = by_bare_client(context).await?;
-        (sidecar, bare)
+        let bare_reqwest = bare(Library::Reqwest).await?;
+        (sidecar, bare_reqwest, bare(Library::Hyper).await?)
     };
     Ok(Reading {
         figures: vec![
@@ -58,14 +63,17 @@ pub(super) async fn measure(context: &Context<'_>) -> anyhow::Result<Reading> {
             (FIRST_SECOND, sidecar.first.created_per_second(&sidecar.start)),
             (CPU, sidecar.side.cpu_micros()),
             (BARE_CPU, bare.cpu_micros()),
+            (HYPER, hyper.per_second()),
+            (HYPER_CPU, hyper.cpu_micros()),
             (CONNECTIONS, sidecar.done.counts.open_connections as f64),
         ],
         details: json!({
             "sidecar": sidecar.side.details(),
             "delivered_before_the_clock": sidecar.start.counts.created,
             "bare": bare.details(),
+            "hyper": hyper.details(),
         }),
-        faults: [bare.faults, sidecar.side.faults].concat(),
+        faults: [bare.faults, hyper.faults, sidecar.side.faults].concat(),
     })
 }
 
@@ -142,9 +150,10 @@ async fn by_sidecar(context: &Context<'_>) -> anyhow::Result<Drained> {
     })
 }
 
-async fn by_bare_client(context: &Context<'_>) -> anyhow::Result<Side> {
+async fn by_bare_client(context: &Context<'_>, library: Library) -> anyhow::Result<Side> {
     let events = context.events(EVENTS);
     let sending = Sending {
+        library,
         wire: Wire::Tls,
         in_flight: IN_FLIGHT,
         connections: BARE_CONNECTIONS,

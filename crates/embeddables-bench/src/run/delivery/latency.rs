@@ -16,6 +16,7 @@ use super::reading::{Bound, Figure, Reading, require};
 use super::sample::Sample;
 use super::stage::Setup;
 use super::{BARE_CONNECTIONS, Context, IN_FLIGHT};
+use crate::bare::Library;
 use crate::proc_fs::cpu_seconds;
 use crate::run::mock::{Mock, Wire};
 
@@ -163,6 +164,7 @@ async fn by_bare_client(context: &Context<'_>, latency_ms: u64) -> anyhow::Resul
     let longest = context.seconds(SETTLING_SECONDS + WINDOW_SECONDS) + Duration::from_secs(1);
     let upstream = json!({ "latency_ms": latency_ms });
     let sending = Sending {
+        library: Library::Reqwest,
         wire: Wire::Tls,
         in_flight: IN_FLIGHT,
         connections: BARE_CONNECTIONS,
