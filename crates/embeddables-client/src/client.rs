@@ -110,6 +110,7 @@ impl Client {
     }
 
     /// Returns the request that [`Client::send`] would make: for a preview. Sends nothing.
+    #[expect(clippy::expect_used, reason = "made of strings alone")]
     pub fn request(&self, endpoint: &Endpoint, event: &ValidEvent) -> UpstreamRequest {
         UpstreamRequest {
             method: "POST",
@@ -120,7 +121,7 @@ impl Client {
                 ("Accept", JSON.to_owned()),
                 ("User-Agent", self.config.user_agent.clone()),
             ],
-            body: wire::body(event),
+            body: String::from_utf8(wire::body(event)).expect("JSON is UTF-8"),
         }
     }
 
