@@ -3,10 +3,11 @@
 use std::fmt;
 
 use embeddables_core::{Timestamp, ValidEvent};
+use http::HeaderName;
 use serde::{Serialize, Serializer};
 
 /// Header that carries the key, as documented; names of headers have no case.
-pub(crate) const KEY_HEADER: &str = "x-api-key";
+pub(crate) const KEY_HEADER: HeaderName = HeaderName::from_static("x-api-key");
 
 /// What a body takes beside its properties, for most events: fields, names, an identifier.
 const FRAME_BYTES: usize = 384;
