@@ -8,7 +8,6 @@ use std::fmt;
 
 use http::HeaderValue;
 use secrecy::{ExposeSecret, SecretString};
-use zeroize::Zeroizing;
 
 /// Prefix of every restricted key, as the API's documentation shows it.
 const PREFIX: &str = "rk_";
@@ -95,12 +94,11 @@ impl ApiKey {
 
     /// The key as a header that `Debug` does not show and that HPACK does not keep.
     pub(crate) fn header(&self) -> HeaderValue {
-        let bytes = Zeroizing::new(self.expose().as_bytes().to_vec());
         #[expect(
             clippy::expect_used,
             reason = "checked to be visible ASCII when it was parsed"
         )]
-        let mut value = HeaderValue::from_bytes(&bytes).expect("visible ASCII is a header value");
+        let mut value = HeaderValue::from_str(self.expose()).expect("visible ASCII is a header value");
         value.set_sensitive(true);
         value
     }

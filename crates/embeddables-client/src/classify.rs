@@ -5,12 +5,15 @@
 //!    is JSON at all (other 4xx), which tells the API's own words from a gateway's.
 //! 2. Any status and any body has a verdict.
 
+use std::fmt;
 use std::time::{Duration, SystemTime};
 
 use embeddables_core::limits::RECEIPT_FIELD_MAX_BYTES;
 use embeddables_core::{Receipt, Verdict};
 use http::HeaderMap;
 use http::header::RETRY_AFTER;
+use serde::Deserialize;
+use serde::de::{Deserializer as _, IgnoredAny, MapAccess, Visitor};
 use serde_json::Value;
 
 /// Shortest pause that is taken from `Retry-After`.
@@ -76,27 +79,64 @@ fn mentions_code(text: &str) -> bool {
 }
 
 fn receipt(body: &[u8]) -> Receipt {
-    let Some(Value::Object(fields)) = parse(body) else {
-        return Receipt {
+    let mut reader = serde_json::Deserializer::from_slice(body);
+    let receipt = reader.deserialize_map(ReceiptFields);
+    receipt
+        .and_then(|receipt| reader.end().map(|()| receipt))
+        .unwrap_or_else(|_| Receipt {
             unparsed: true,
             ..Receipt::default()
-        };
-    };
-    let field = |name: &str| {
-        let text = match fields.get(name)? {
-            Value::String(text) => text.clone(),
-            Value::Number(number) => number.to_string(),
-            Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => return None,
-        };
-        (text.len() <= RECEIPT_FIELD_MAX_BYTES).then_some(text)
-    };
-    Receipt {
-        entry_id: field("entry_id"),
-        contact_id: field("contact_id"),
-        group_id: field("group_id"),
-        embeddable_version_number: field("embeddable_version_number"),
-        unparsed: false,
+        })
+}
+
+/// Reads a receipt out of an object in one pass and keeps nothing else of it. Of several fields of a name the last counts.
+struct ReceiptFields;
+
+#[derive(Deserialize)]
+#[serde(field_identifier, rename_all = "snake_case")]
+enum FieldName {
+    EntryId,
+    ContactId,
+    GroupId,
+    EmbeddableVersionNumber,
+    #[serde(other)]
+    Other,
+}
+
+impl<'de> Visitor<'de> for ReceiptFields {
+    type Value = Receipt;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("an object")
     }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Receipt, A::Error> {
+        let mut receipt = Receipt::default();
+        while let Some(name) = members.next_key()? {
+            let field = match name {
+                FieldName::EntryId => &mut receipt.entry_id,
+                FieldName::ContactId => &mut receipt.contact_id,
+                FieldName::GroupId => &mut receipt.group_id,
+                FieldName::EmbeddableVersionNumber => &mut receipt.embeddable_version_number,
+                FieldName::Other => {
+                    members.next_value::<IgnoredAny>()?;
+                    continue;
+                }
+            };
+            *field = kept(members.next_value()?);
+        }
+        Ok(receipt)
+    }
+}
+
+/// What is kept of a field: text or a number, if it is not too long.
+fn kept(value: Value) -> Option<String> {
+    let text = match value {
+        Value::String(text) => text,
+        Value::Number(number) => number.to_string(),
+        Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => return None,
+    };
+    (text.len() <= RECEIPT_FIELD_MAX_BYTES).then_some(text)
 }
 
 /// Reads seconds or a date; `None` where there is neither.

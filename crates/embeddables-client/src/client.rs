@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use embeddables_core::{Attempt, Fate, ValidEvent, Verdict};
-use http::header::{ACCEPT, CONTENT_TYPE};
+use http::header::{ACCEPT, CONTENT_TYPE, HeaderValue};
 use tokio::time::{Instant, timeout_at};
 
 use crate::classify::{classify, needs_body};
@@ -49,8 +49,7 @@ impl Client {
         if config.connect_timeout.is_zero() || config.attempt_timeout.is_zero() {
             return Err(ConfigError::ZeroTimeout);
         }
-        let user_agent =
-            http::HeaderValue::from_str(&config.user_agent).map_err(|_| ConfigError::UserAgent)?;
+        let user_agent = HeaderValue::from_str(&config.user_agent).map_err(|_| ConfigError::UserAgent)?;
         let connect_timeout = config.connect_timeout.min(config.attempt_timeout / 2);
         let tls = config::tls(&config)?;
         let mut proxy = None;
@@ -105,12 +104,13 @@ impl Client {
         let request = place
             .http()
             .post(endpoint.events_url().clone())
-            .header(CONTENT_TYPE, JSON)
+            .header(CONTENT_TYPE, HeaderValue::from_static(JSON))
             .body(wire::body(event));
         self.exchange(place, endpoint, request, Some(event)).await
     }
 
     /// Returns the request that [`Client::send`] would make: for a preview. Sends nothing.
+    #[expect(clippy::expect_used, reason = "made of strings alone")]
     pub fn request(&self, endpoint: &Endpoint, event: &ValidEvent) -> UpstreamRequest {
         UpstreamRequest {
             method: "POST",
@@ -121,7 +121,7 @@ impl Client {
                 ("Accept", JSON.to_owned()),
                 ("User-Agent", self.config.user_agent.clone()),
             ],
-            body: wire::body(event),
+            body: String::from_utf8(wire::body(event)).expect("JSON is UTF-8"),
         }
     }
 
@@ -159,7 +159,7 @@ impl Client {
         let deadline = Instant::now() + self.config.attempt_timeout;
         let request = request
             .header(KEY_HEADER, endpoint.api_key().header())
-            .header(ACCEPT, JSON);
+            .header(ACCEPT, HeaderValue::from_static(JSON));
         let mut response = match timeout_at(deadline, request.send()).await {
             Ok(Ok(response)) => {
                 place.ended(true);

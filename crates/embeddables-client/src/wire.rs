@@ -3,10 +3,14 @@
 use std::fmt;
 
 use embeddables_core::{Timestamp, ValidEvent};
+use http::HeaderName;
 use serde::{Serialize, Serializer};
 
 /// Header that carries the key, as documented; names of headers have no case.
-pub(crate) const KEY_HEADER: &str = "x-api-key";
+pub(crate) const KEY_HEADER: HeaderName = HeaderName::from_static("x-api-key");
+
+/// What a body takes beside its properties, for most events: fields, names, an identifier.
+const FRAME_BYTES: usize = 384;
 
 /// Body of `POST /projects/{projectId}/events`, fields in the documented order.
 #[derive(Serialize)]
@@ -32,8 +36,8 @@ fn as_text<S: Serializer>(time: &Timestamp, serializer: S) -> Result<S::Ok, S::E
     serializer.collect_str(time)
 }
 
-/// Writes the request's body.
-pub(crate) fn body(event: &ValidEvent) -> String {
+/// Writes the request's body: JSON.
+pub(crate) fn body(event: &ValidEvent) -> Vec<u8> {
     let body = CreateEvent {
         embeddable_id: event.embeddable_id().as_str(),
         timestamp: event.time(),
@@ -44,11 +48,15 @@ pub(crate) fn body(event: &ValidEvent) -> String {
             value: event.identifier_json(),
         }],
     };
+    // Every quote within the properties gets a backslash.
+    let usual_bytes = FRAME_BYTES + event.props_json().len() * 3 / 2;
+    let mut json = Vec::with_capacity(usual_bytes);
     #[expect(
         clippy::expect_used,
         reason = "strings in a structure: neither maps nor numbers that JSON cannot carry"
     )]
-    serde_json::to_string(&body).expect("strings are JSON")
+    serde_json::to_writer(&mut json, &body).expect("strings are JSON");
+    json
 }
 
 /// The request that would be sent for an event: for a preview. The key is redacted; the body holds personal data.

@@ -116,7 +116,7 @@ checked_text! {
 fn check_project_id(text: &str) -> Option<Reason> {
     if text.is_empty() || text.len() > PROJECT_ID_MAX_BYTES {
         Some(Reason::ProjectIdLength)
-    } else if !text.bytes().all(is_id_byte) {
+    } else if !all_bytes(text, is_id_byte) {
         Some(Reason::ProjectIdCharacter)
     } else {
         None
@@ -126,7 +126,7 @@ fn check_project_id(text: &str) -> Option<Reason> {
 fn check_event_id(text: &str) -> Option<Reason> {
     if text.is_empty() || text.len() > EVENT_ID_MAX_BYTES {
         Some(Reason::EventIdLength)
-    } else if !text.bytes().all(|byte| byte.is_ascii_graphic()) {
+    } else if !all_bytes(text, |byte| byte.is_ascii_graphic()) {
         Some(Reason::EventIdCharacter)
     } else {
         None
@@ -138,7 +138,7 @@ fn check_embeddable_id(text: &str) -> Option<Reason> {
         Some(Reason::EmbeddableIdMissing)
     } else if text.len() > EMBEDDABLE_ID_MAX_BYTES {
         Some(Reason::EmbeddableIdLength)
-    } else if !text.bytes().all(is_id_byte) {
+    } else if !all_bytes(text, is_id_byte) {
         Some(Reason::EmbeddableIdCharacter)
     } else {
         None
@@ -152,14 +152,17 @@ fn check_name(text: &str) -> Option<Reason> {
     if text.len() > NAME_MAX_BYTES {
         return Some(Reason::NameLength);
     }
-    let words_fit = text.split('_').all(|word| {
-        !word.is_empty()
-            && word
-                .bytes()
-                .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit())
-    });
     let begins_with_letter = text.starts_with(|first: char| first.is_ascii_lowercase());
-    (!words_fit || !begins_with_letter).then_some(Reason::NameNotSnakeCase)
+    let bytes_fit = all_bytes(text, |byte| {
+        byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_'
+    });
+    let has_empty_word = text.ends_with('_') || text.as_bytes().windows(2).any(|pair| pair == b"__");
+    (!begins_with_letter || !bytes_fit || has_empty_word).then_some(Reason::NameNotSnakeCase)
+}
+
+/// Whether all bytes are fine. Without an early end the compiler looks at many of them at once.
+fn all_bytes(text: &str, is_fine: impl Fn(u8) -> bool) -> bool {
+    text.bytes().fold(true, |all, byte| all & is_fine(byte))
 }
 
 fn is_id_byte(byte: u8) -> bool {

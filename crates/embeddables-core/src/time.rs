@@ -3,6 +3,7 @@
 //! Nothing here reads a clock.
 
 use std::fmt;
+use std::ops::Range;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::limits::{TIMESTAMP_MAX_SECONDS, TIMESTAMP_MIN_SECONDS};
@@ -145,11 +146,22 @@ impl fmt::Display for Timestamp {
         let (year, month, day) = civil_date(self.seconds.div_euclid(86_400));
         let second_of_day = self.seconds.rem_euclid(86_400);
         let (hour, minute, second) = (second_of_day / 3600, second_of_day / 60 % 60, second_of_day % 60);
-        let millis = self.nanos / 1_000_000;
-        write!(
-            formatter,
-            "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{millis:03}Z"
-        )
+        // By digits: formatted as numbers they take several times as long, and every event has its time.
+        let mut text = *b"0000-00-00T00:00:00.000Z";
+        let mut put = |places: Range<usize>, mut number: i64| {
+            for place in text[places].iter_mut().rev() {
+                *place += u8::try_from(number % 10).unwrap_or(0);
+                number /= 10;
+            }
+        };
+        put(0..4, year);
+        put(5..7, month);
+        put(8..10, day);
+        put(11..13, hour);
+        put(14..16, minute);
+        put(17..19, second);
+        put(20..23, i64::from(self.nanos / 1_000_000));
+        formatter.write_str(std::str::from_utf8(&text).map_err(|_| fmt::Error)?)
     }
 }
 

@@ -23,6 +23,8 @@ pub struct Validator {
     default_project: Option<ProjectId>,
     rules: Rules,
     ids: ContextV7Mutex,
+    /// As long as one that is made.
+    unused_id: EventId,
 }
 
 /// Rising ids within a millisecond, shared by all callers.
@@ -35,6 +37,7 @@ impl Validator {
             default_project,
             rules,
             ids: ContextV7Mutex::new(ContextV7::new()),
+            unused_id: event_id(Uuid::nil()),
         }
     }
 
@@ -50,7 +53,10 @@ impl Validator {
     pub fn check(&self, event: &Event, now: UnixMillis) -> Result<Checked, Violations> {
         let defaults = Defaults {
             project_id: self.default_project.as_ref(),
-            event_id: self.new_event_id(now),
+            event_id: match event.event_id {
+                Some(_) => self.unused_id.clone(),
+                None => self.new_event_id(now),
+            },
             now: time_of(now),
         };
         let valid = event.validate(&defaults, &self.rules)?;
@@ -68,11 +74,15 @@ impl Validator {
             let context = self.ids.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
             uuid::Timestamp::from_unix(&*context, millis / 1_000, nanos)
         };
-        let mut text = Uuid::encode_buffer();
-        let id = Uuid::new_v7(timestamp).hyphenated().encode_lower(&mut text);
-        #[expect(clippy::expect_used, reason = "a UUID is 36 visible ASCII characters")]
-        EventId::parse(id).expect("a UUID is an event id")
+        event_id(Uuid::new_v7(timestamp))
     }
+}
+
+fn event_id(id: Uuid) -> EventId {
+    let mut text = Uuid::encode_buffer();
+    let id = id.hyphenated().encode_lower(&mut text);
+    #[expect(clippy::expect_used, reason = "a UUID is 36 visible ASCII characters")]
+    EventId::parse(id).expect("a UUID is an event id")
 }
 
 /// A clock beyond the year 9999 counts as its end.

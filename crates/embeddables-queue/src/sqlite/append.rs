@@ -34,27 +34,21 @@ impl Incoming<'_> {
     }
 }
 
-/// The statements that each new record runs, prepared once for many.
-pub(super) struct Inserts<'a> {
-    record: CachedStatement<'a>,
-    id: CachedStatement<'a>,
+/// The statement that inserts a never-settled record.
+pub(super) fn record_statement(connection: &Connection) -> rusqlite::Result<CachedStatement<'_>> {
+    connection.prepare_cached(
+        "INSERT INTO records (sequence, lane, due, settled_claim, crc, accept_time, accept_running, order_key, id,
+            progress, payload)
+         VALUES (?1, ?2, 0, 0, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+    )
 }
 
-impl<'a> Inserts<'a> {
-    /// Takes them out of the connection's cache.
-    pub(super) fn prepare(connection: &'a Connection) -> rusqlite::Result<Self> {
-        Ok(Self {
-            record: connection.prepare_cached(
-                "INSERT INTO records (sequence, lane, due, settled_claim, crc, accept_time, accept_running, order_key,
-                    id, progress, payload)
-                 VALUES (?1, ?2, 0, 0, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
-            )?,
-            id: connection.prepare_cached(
-                "INSERT INTO ids (lane, id, sequence, fingerprint, accept_time, durability)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT DO NOTHING",
-            )?,
-        })
-    }
+/// The statement that inserts the row of an id, or leaves the one alone that is there.
+pub(super) fn id_statement(connection: &Connection) -> rusqlite::Result<CachedStatement<'_>> {
+    connection.prepare_cached(
+        "INSERT INTO ids (lane, id, sequence, fingerprint, accept_time, durability)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT DO NOTHING",
+    )
 }
 
 /// What is to be done with a record.
@@ -69,11 +63,7 @@ enum Verdict {
 
 impl Draft<'_> {
     /// Appends the records of one call.
-    pub(super) fn append(
-        &mut self,
-        append: &Append,
-        inserts: &mut Inserts<'_>,
-    ) -> Result<Vec<Result<Appended, Refused>>, Trouble> {
+    pub(super) fn append(&mut self, append: &Append) -> Result<Vec<Result<Appended, Refused>>, Trouble> {
         if append.atomic
             && append.records.len() > 1
             && let Some(refused) = self.refused_together(&append.records)?
@@ -82,35 +72,30 @@ impl Draft<'_> {
         }
         let mut results = Vec::with_capacity(append.records.len());
         for record in &append.records {
-            results.push(self.append_one(record, inserts)?);
+            results.push(self.append_one(record)?);
         }
         Ok(results)
     }
 
-    fn append_one(
-        &mut self,
-        record: &NewRecord,
-        inserts: &mut Inserts<'_>,
-    ) -> Result<Result<Appended, Refused>, Trouble> {
+    fn append_one(&mut self, record: &NewRecord) -> Result<Result<Appended, Refused>, Trouble> {
         // Most ids are new, and there is room for most: then the insert itself tells that the id is new.
         if let Some(lane) = self.configured_lane(&record.lane)
             && self
                 .refused_for_size(lane, needed_bytes(record), &BTreeMap::new())
                 .is_none()
-            && self.insert_id(lane, record, &mut inserts.id)?
+            && self.insert_id(lane, record)?
         {
-            return Ok(Ok(self.insert_appended(lane, record, inserts)?));
+            return Ok(Ok(self.insert_appended(lane, record)?));
         }
         Ok(match self.decide(record, &BTreeMap::new())? {
             Verdict::Known(appended) => Ok(appended),
             Verdict::Refuse(refused) => Err(refused),
             Verdict::New(lane) => {
-                let mut replace = self.connection.prepare_cached(
-                    "INSERT OR REPLACE INTO ids (lane, id, sequence, fingerprint, accept_time, durability)
-                     VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
-                )?;
-                self.insert_id(lane, record, &mut replace)?;
-                Ok(self.insert_appended(lane, record, inserts)?)
+                self.connection
+                    .prepare_cached("DELETE FROM ids WHERE lane = ?1 AND id = ?2")?
+                    .execute(params![self.lane_number(lane), &*record.id])?;
+                self.insert_id(lane, record)?;
+                Ok(self.insert_appended(lane, record)?)
             }
         })
     }
@@ -235,14 +220,10 @@ impl Draft<'_> {
     }
 
     /// Inserts the row of an id for the next sequence; `false` where the statement left it alone.
-    fn insert_id(
-        &self,
-        lane: usize,
-        record: &NewRecord,
-        statement: &mut CachedStatement<'_>,
-    ) -> Result<bool, Trouble> {
-        let inserted = statement.execute(params![
-            self.lane_number(lane),
+    fn insert_id(&mut self, lane: usize, record: &NewRecord) -> Result<bool, Trouble> {
+        let lane = self.lane_number(lane);
+        let inserted = self.statements.insert_id.get()?.execute(params![
+            lane,
             &*record.id,
             sql(self.effects.store.next_sequence),
             record.fingerprint.as_slice(),
@@ -253,12 +234,7 @@ impl Draft<'_> {
     }
 
     /// Inserts a record whose id has its row.
-    fn insert_appended(
-        &mut self,
-        lane: usize,
-        record: &NewRecord,
-        inserts: &mut Inserts<'_>,
-    ) -> Result<Appended, Trouble> {
+    fn insert_appended(&mut self, lane: usize, record: &NewRecord) -> Result<Appended, Trouble> {
         let incoming = Incoming {
             lane,
             accept_time: record.accept_time.0,
@@ -268,7 +244,7 @@ impl Draft<'_> {
             progress: &[],
             payload: &record.payload,
         };
-        let sequence = self.insert_record(&incoming, inserts)?;
+        let sequence = self.insert_record(&incoming)?;
         self.counters(lane).accepted += 1;
         Ok(Appended {
             sequence: Sequence(sequence),
@@ -278,11 +254,7 @@ impl Draft<'_> {
     }
 
     /// Inserts a never-settled record under the next sequence and moves `ready` and the room used; `accepted` is the caller's.
-    pub(super) fn insert_record(
-        &mut self,
-        incoming: &Incoming<'_>,
-        inserts: &mut Inserts<'_>,
-    ) -> Result<u64, Trouble> {
+    pub(super) fn insert_record(&mut self, incoming: &Incoming<'_>) -> Result<u64, Trouble> {
         let sequence = self.effects.store.next_sequence;
         let accept_running = sql(self.lane_clock(incoming.lane));
         let body = Body {
@@ -294,7 +266,7 @@ impl Draft<'_> {
             id: incoming.id,
             payload: incoming.payload,
         };
-        inserts.record.execute(params![
+        self.statements.insert_record.get()?.execute(params![
             body.sequence,
             body.lane,
             record_checksum(body.checksum(), 0, 0, incoming.progress),

@@ -11,11 +11,11 @@
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
-use rusqlite::{OptionalExtension, params};
+use rusqlite::params;
 
 use super::codec::{sql, unsigned};
 use super::draft::Draft;
-use super::rows::{self, Read, RecordRow};
+use super::rows::{Read, RecordRow};
 use super::state::{LeaseMark, Live, Reach};
 use super::trouble::Trouble;
 use crate::turns::{Bounds, Kinds};
@@ -248,10 +248,7 @@ impl Draft<'_> {
             // Found damaged when it was to take over from a head that is gone.
             return Ok(());
         }
-        let row = rows::record_statement(self.connection)?
-            .query_row([sql(sequence)], rows::record)
-            .optional()?;
-        let row = match row {
+        let row = match self.read_record(sequence)? {
             Some(Read::Good(row)) if row.lane == self.lane_number(lane) => row,
             Some(Read::Good(_)) | None => {
                 return Err(Trouble::Damaged {

@@ -20,9 +20,8 @@ impl Checksum {
 
     /// Feeds numbers.
     pub(super) fn numbers<const N: usize>(self, values: [i64; N]) -> Self {
-        values.into_iter().fold(self, |sum, value| {
-            Self(crc32c::crc32c_append(sum.0, &value.to_le_bytes()))
-        })
+        let bytes = values.map(i64::to_le_bytes);
+        Self(crc32c::crc32c_append(self.0, bytes.as_flattened()))
     }
 
     /// Feeds text or a blob behind its length.

@@ -2,7 +2,6 @@
 
 use rusqlite::Connection;
 
-use super::append::Inserts;
 use super::command::Group;
 use super::draft::{Draft, SizeBounds};
 use super::state::{Effects, State, StoreRow};
@@ -150,9 +149,8 @@ fn write(draft: &mut Draft<'_>, group: &Group, terms: &Terms) -> Result<Answers,
         answers.takes.push(draft.take(&call.sequences, &call.take_as)?);
     }
     if terms.scope == Scope::All && !group.appends.is_empty() {
-        let mut inserts = Inserts::prepare(draft.connection)?;
         for call in &group.appends {
-            answers.appends.push(draft.append(&call.append, &mut inserts)?);
+            answers.appends.push(draft.append(&call.append)?);
         }
     }
     if terms.scope != Scope::SettlementsOnly {

@@ -137,6 +137,8 @@ fn set_up(connection: &Connection, cache_kib: u32) -> rusqlite::Result<()> {
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false)?;
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)?;
+    // Else a plan may hang on a bound value, and the statement is compiled anew whenever that changes.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     connection.execute_batch(&format!(
         "PRAGMA cache_size = -{cache_kib}; PRAGMA mmap_size = 0; PRAGMA temp_store = MEMORY; PRAGMA cell_size_check = ON;"
     ))
@@ -144,6 +146,8 @@ fn set_up(connection: &Connection, cache_kib: u32) -> rusqlite::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use rusqlite::StatementStatus;
+
     use super::*;
 
     #[test]
@@ -154,5 +158,21 @@ mod tests {
         let page = std::fs::read(path).unwrap();
         // 13 is a leaf. A first page that points to others could not be replaced by that of a new store, see `salvage.rs`.
         assert_eq!(page[100], 13);
+    }
+
+    #[test]
+    fn a_statement_is_not_compiled_anew_for_other_values() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("queue.db");
+        create_at(&path, &[0; 32]).unwrap();
+        let connection = open_writer(&path).unwrap();
+        let text = "SELECT sequence FROM records INDEXED BY records_due
+             WHERE lane = ?1 AND due = 0 AND sequence > ?2 AND sequence <= ?3 ORDER BY sequence";
+        let mut statement = connection.prepare(text).unwrap();
+        for value in [0, 1, 7] {
+            assert!(!statement.exists([value; 3]).unwrap());
+            statement.clear_bindings();
+        }
+        assert_eq!(statement.get_status(StatementStatus::RePrepare), 0);
     }
 }

@@ -6,13 +6,14 @@
 
 use std::collections::btree_map::Entry;
 
-use rusqlite::{Connection, params};
+use rusqlite::{Connection, OptionalExtension, params};
 
 use super::codec::{OutcomeRow, claim_checksum, pack_sequences, sql};
 use super::gates::LET_GO_STEP;
 use super::lane_rows::{self, LaneStateRow};
-use super::rows;
+use super::rows::{self, Read, RecordRow};
 use super::state::{Effects, LaneCounters, LeaseMark, State};
+use super::statements::Statements;
 use super::trouble::Trouble;
 use crate::{Durability, LaneName, LaneState, OutcomeKind};
 
@@ -27,6 +28,7 @@ pub(super) struct SizeBounds {
 /// One transaction in the making.
 pub(super) struct Draft<'a> {
     pub(super) connection: &'a Connection,
+    pub(super) statements: Statements<'a>,
     pub(super) state: &'a State,
     pub(super) effects: Effects,
     pub(super) bounds: SizeBounds,
@@ -71,6 +73,7 @@ impl<'a> Draft<'a> {
         };
         Self {
             connection,
+            statements: Statements::new(connection),
             state,
             effects,
             bounds,
@@ -166,6 +169,18 @@ impl<'a> Draft<'a> {
             .cloned()
     }
 
+    /// Reads a record; `None` where it is gone.
+    pub(super) fn read_record(&mut self, sequence: u64) -> rusqlite::Result<Option<Read<RecordRow>>> {
+        let statement = self.statements.read_record.get()?;
+        statement.query_row([sql(sequence)], rows::record).optional()
+    }
+
+    /// Deletes a record and nothing else; `false` where it was gone.
+    pub(super) fn delete_record(&mut self, sequence: u64) -> rusqlite::Result<bool> {
+        let deleted = self.statements.delete_record.get()?.execute([sql(sequence)])?;
+        Ok(deleted > 0)
+    }
+
     /// Counts a dead letter by its reason.
     pub(super) fn count_reason(&mut self, lane: usize, reason: &str) -> Result<(), Trouble> {
         let total = match self.effects.reasons.entry((lane, reason.into())) {
@@ -198,7 +213,7 @@ impl<'a> Draft<'a> {
             reason: outcome.reason,
             note: outcome.note,
         };
-        rows::write_outcome(self.connection, &row)?;
+        rows::write_outcome(self.statements.insert_outcome.get()?, &row)?;
         self.effects.store.next_outcome += 1;
         self.effects.oldest_outcome.get_or_insert((number, running));
         self.outcome_count += 1;

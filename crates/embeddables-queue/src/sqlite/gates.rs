@@ -13,7 +13,7 @@ use rusqlite::{OptionalExtension, params};
 
 use super::codec::{Checksum, record_checksum, sql, unsigned};
 use super::draft::Draft;
-use super::rows::{self, Read};
+use super::rows::Read;
 use super::trouble::Trouble;
 use crate::{Gate, OrderKey, Sequence};
 
@@ -251,10 +251,7 @@ impl Draft<'_> {
     /// Makes a waiting record of a key due at once; `false` where it is not there, or damaged and moved to quarantine. It is no
     /// head and no follower any more.
     fn make_due(&mut self, lane: usize, key: &OrderKey, sequence: u64) -> Result<bool, Trouble> {
-        let row = rows::record_statement(self.connection)?
-            .query_row([sql(sequence)], rows::record)
-            .optional()?;
-        let row = match row {
+        let row = match self.read_record(sequence)? {
             Some(Read::Good(row)) if row.lane == self.lane_number(lane) && row.order_key == *key => row,
             Some(Read::Damaged) if !self.is_leased(sequence) => {
                 self.quarantine_record(sequence, lane)?;

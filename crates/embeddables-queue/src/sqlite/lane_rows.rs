@@ -78,7 +78,8 @@ pub(super) fn lane(
         .map(|row| row.map(|(_, name, counters)| (name, counters)))
 }
 
-/// Writes a lane with its books.
+/// Writes a lane with its books. One that is there under its name is updated: replaced, it would leave the index of names and come
+/// back to it with every commit.
 pub(super) fn write_lane(
     connection: &Connection,
     number: i64,
@@ -87,13 +88,25 @@ pub(super) fn write_lane(
 ) -> rusqlite::Result<()> {
     let n = lane_numbers(number, c);
     let crc = Checksum::default().numbers(n).bytes(name.as_bytes()).finish();
-    connection
+    let values = params![
+        n[0], name, n[1], n[2], n[3], n[4], n[5], n[6], n[7], n[8], n[9], crc
+    ];
+    let updated = connection
         .prepare_cached(
-            "INSERT OR REPLACE INTO lanes (number, name, accepted, delivered, dead_lettered, discarded, erased,
-                quarantined, ready, waiting, used_bytes, crc)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
+            "UPDATE lanes SET accepted = ?3, delivered = ?4, dead_lettered = ?5, discarded = ?6, erased = ?7,
+                quarantined = ?8, ready = ?9, waiting = ?10, used_bytes = ?11, crc = ?12
+             WHERE number = ?1 AND name = ?2",
         )?
-        .execute(params![n[0], name, n[1], n[2], n[3], n[4], n[5], n[6], n[7], n[8], n[9], crc])?;
+        .execute(values)?;
+    if updated == 0 {
+        connection
+            .prepare_cached(
+                "INSERT OR REPLACE INTO lanes (number, name, accepted, delivered, dead_lettered, discarded, erased,
+                    quarantined, ready, waiting, used_bytes, crc)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
+            )?
+            .execute(values)?;
+    }
     Ok(())
 }
 

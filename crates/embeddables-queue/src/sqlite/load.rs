@@ -1,8 +1,9 @@
 //! Loading the state of a store: numbers, lanes and books, the leases of earlier lives. Bounded by lanes and open claims.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use foldhash::HashMap;
 use rusqlite::{Connection, OptionalExtension, params};
 use tokio::sync::Notify;
 
@@ -47,10 +48,10 @@ pub(super) fn load(connection: &Connection, config: &SqliteConfig, newest: Mark)
         store,
         lanes,
         lane_index,
-        leases: HashMap::new(),
-        claims: HashMap::new(),
-        interrupted: HashMap::new(),
-        old_claims: HashMap::new(),
+        leases: HashMap::default(),
+        claims: HashMap::default(),
+        interrupted: HashMap::default(),
+        old_claims: HashMap::default(),
         oldest_outcome,
         has_openings: has_openings(connection)?,
     };
@@ -211,7 +212,7 @@ pub(super) fn has_openings(connection: &Connection) -> Result<bool, Trouble> {
 }
 
 fn load_reasons(connection: &Connection) -> Result<HashMap<i64, BTreeMap<Box<str>, u64>>, Trouble> {
-    let mut reasons: HashMap<i64, BTreeMap<Box<str>, u64>> = HashMap::new();
+    let mut reasons: HashMap<i64, BTreeMap<Box<str>, u64>> = HashMap::default();
     let mut statement = connection.prepare_cached("SELECT lane, reason, total FROM reasons")?;
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {

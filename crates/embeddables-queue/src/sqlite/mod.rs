@@ -47,6 +47,7 @@ mod settle;
 mod shared;
 mod small_set;
 mod state;
+mod statements;
 mod take;
 mod trouble;
 mod volume;

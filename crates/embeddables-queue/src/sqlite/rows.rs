@@ -257,25 +257,31 @@ pub(super) fn outcome_at(
         .optional()
 }
 
+/// The statement that [`write_outcome`] runs.
+pub(super) fn outcome_statement(connection: &Connection) -> rusqlite::Result<CachedStatement<'_>> {
+    connection.prepare_cached(
+        "INSERT INTO outcomes (number, sequence, lane, kind, crc, outcome_time, running, id, reason, note)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
+    )
+}
+
 /// Writes an outcome.
-pub(super) fn write_outcome(connection: &Connection, row: &OutcomeRow<'_>) -> rusqlite::Result<()> {
-    connection
-        .prepare_cached(
-            "INSERT INTO outcomes (number, sequence, lane, kind, crc, outcome_time, running, id, reason, note)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
-        )?
-        .execute(params![
-            row.number,
-            row.sequence,
-            row.lane,
-            row.kind,
-            row.checksum(),
-            row.time,
-            row.running,
-            row.id,
-            row.reason,
-            row.note
-        ])?;
+pub(super) fn write_outcome(
+    statement: &mut CachedStatement<'_>,
+    row: &OutcomeRow<'_>,
+) -> rusqlite::Result<()> {
+    statement.execute(params![
+        row.number,
+        row.sequence,
+        row.lane,
+        row.kind,
+        row.checksum(),
+        row.time,
+        row.running,
+        row.id,
+        row.reason,
+        row.note
+    ])?;
     Ok(())
 }
 

@@ -49,7 +49,7 @@ pub(super) fn balance(target: &Connection, copied: &Copied, newest: Mark) -> Res
             reason: "",
             note: &[],
         };
-        rows::write_outcome(target, &row)?;
+        rows::write_outcome(&mut rows::outcome_statement(target)?, &row)?;
         store.next_outcome += 1;
     }
     rows::write_store(target, &store)?;

@@ -4,7 +4,7 @@
 //! 1. A settlement needs no room that a record did not give back before, but for its outcome; it is never refused for size.
 //! 2. The record's row, its outcome, its lease mark and the books change in the same draft.
 
-use rusqlite::params;
+use rusqlite::{CachedStatement, Connection, params};
 
 use super::codec::{Checksum, dead_letter_checksum, record_checksum, sql};
 use super::draft::{Draft, NewOutcome};
@@ -12,6 +12,11 @@ use super::gates::{AT_ONCE, Subject};
 use super::state::LeaseMark;
 use super::trouble::Trouble;
 use crate::{Disposition, OutcomeKind, RECORD_OVERHEAD_BYTES, Settlement};
+
+/// The statement that deletes a record.
+pub(super) fn delete_statement(connection: &Connection) -> rusqlite::Result<CachedStatement<'_>> {
+    connection.prepare_cached("DELETE FROM records WHERE sequence = ?1")
+}
 
 impl Draft<'_> {
     /// Ends a lease. One that is not open under that claim is left alone.
@@ -143,11 +148,7 @@ impl Draft<'_> {
 
     /// Removes a leased record from the queue and the books; `false` where it was gone, taken by a salvage.
     fn remove_record(&mut self, sequence: u64, mark: &LeaseMark) -> Result<bool, Trouble> {
-        let removed = self
-            .connection
-            .prepare_cached("DELETE FROM records WHERE sequence = ?1")?
-            .execute([sql(sequence)])?;
-        if removed == 0 {
+        if !self.delete_record(sequence)? {
             return Ok(false);
         }
         self.forget_deadline(mark.lane, sequence)?;

@@ -1,9 +1,10 @@
 //! What the writer shows to callers and readers without I/O: books, room, and which file is the present one.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
+use foldhash::HashSet;
 use tokio::sync::{Notify, watch};
 
 use super::state::{LaneCounters, State};

@@ -1,7 +1,8 @@
 //! A set that is known as long as it is small: what spares the usual record a look into a table of unusual ones.
 
-use std::collections::HashSet;
 use std::hash::Hash;
+
+use foldhash::HashSet;
 
 /// Members known at most.
 pub(super) const KNOWN_AT_MOST: usize = 1_024;
@@ -17,7 +18,7 @@ pub(super) struct SmallSet<T> {
 impl<T> Default for SmallSet<T> {
     fn default() -> Self {
         Self {
-            members: HashSet::new(),
+            members: HashSet::default(),
             is_whole: true,
         }
     }
@@ -50,7 +51,7 @@ impl<T: Eq + Hash> SmallSet<T> {
         }
         self.members.insert(member);
         if self.members.len() > KNOWN_AT_MOST {
-            self.members = HashSet::new();
+            self.members = HashSet::default();
             self.is_whole = false;
         }
     }

@@ -2,7 +2,7 @@
 
 use rusqlite::{OptionalExtension, params};
 
-use super::append::{Incoming, Inserts};
+use super::append::Incoming;
 use super::codec::{sql, unsigned};
 use super::command::Suspected;
 use super::draft::{Draft, NewOutcome};
@@ -62,7 +62,7 @@ impl Draft<'_> {
                     progress,
                     payload: &row.payload,
                 };
-                let sequence = self.insert_record(&incoming, &mut Inserts::prepare(self.connection)?)?;
+                let sequence = self.insert_record(&incoming)?;
                 self.connection
                     .prepare_cached("UPDATE ids SET sequence = ?3 WHERE lane = ?1 AND id = ?2")?
                     .execute(params![row.lane, &*row.id, sql(sequence)])?;
@@ -75,9 +75,7 @@ impl Draft<'_> {
     pub(super) fn check_suspected(&mut self, suspected: &Suspected) -> Result<(), Trouble> {
         match *suspected {
             Suspected::Record(sequence) => {
-                let row = rows::record_statement(self.connection)?
-                    .query_row([sql(sequence)], rows::record)
-                    .optional()?;
+                let row = self.read_record(sequence)?;
                 // A leased one is found damaged when it is claimed again, or leaves by its settlement.
                 if matches!(row, Some(Read::Damaged)) && !self.is_leased(sequence) {
                     self.quarantine_any_record(sequence)?;
@@ -127,9 +125,7 @@ impl Draft<'_> {
                  FROM records WHERE sequence = ?1",
             )?
             .execute([sql(sequence)])?;
-        self.connection
-            .prepare_cached("DELETE FROM records WHERE sequence = ?1")?
-            .execute([sql(sequence)])?;
+        self.delete_record(sequence)?;
         self.forget_interruption(sequence)?;
         self.effects.closed.insert(sequence, true);
         self.effects.quarantined.insert(sequence);

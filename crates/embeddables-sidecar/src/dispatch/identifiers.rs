@@ -9,9 +9,9 @@
 //! 3. Memory is bounded: by the leases held, and by [`REMEMBERED`] identifiers of each kind. A forgotten one costs one round
 //!    trip.
 
-use std::collections::{HashMap, HashSet};
-
 use embeddables_queue::{OrderKey, Sequence};
+// The keys are hashes already, which nobody can choose without the store's secret.
+use foldhash::{HashMap, HashSet};
 
 /// Identifiers remembered as known upstream, in each of two generations.
 const REMEMBERED: usize = 8_192;
@@ -47,10 +47,10 @@ impl Identifiers {
     pub(super) fn new(ordered: bool) -> Self {
         Self {
             ordered,
-            outstanding: HashMap::new(),
-            known: HashSet::new(),
-            known_before: HashSet::new(),
-            unknown: HashMap::new(),
+            outstanding: HashMap::default(),
+            known: HashSet::default(),
+            known_before: HashSet::default(),
+            unknown: HashMap::default(),
         }
     }
 

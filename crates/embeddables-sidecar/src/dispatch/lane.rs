@@ -11,13 +11,14 @@ mod claims;
 mod settlements;
 mod standing;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
 use embeddables_client::Endpoint;
 use embeddables_queue::{ClaimError, Claimed, LaneName, OrderKey, Sequence, SettleError, Store, UnixMillis};
+use foldhash::HashMap;
 use futures_util::future::{BoxFuture, OptionFuture};
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use prometheus_client::metrics::counter::Counter;
@@ -150,7 +151,7 @@ impl Lane {
             stopping: Stop::Run,
             ready: VecDeque::new(),
             attempts: FuturesUnordered::new(),
-            in_flight: HashMap::new(),
+            in_flight: HashMap::default(),
             claiming: None,
             look_at: Some(now),
             expiring: None,
