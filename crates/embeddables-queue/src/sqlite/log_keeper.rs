@@ -19,12 +19,12 @@ use super::volume::Paths;
 use super::{connection, rebuild};
 
 /// Limits from which on the log is to start anew: it does once all of it is written back.
-const ANEW: i32 = 2;
+const ANEW: i32 = 4;
 /// Limits from which on the writer writes back what is left, however much.
-pub(super) const BOUND: i32 = 4;
-/// Pages that the writer writes back itself, so that its next commit starts the log anew: while it commits, no pass of the keeper
-/// ever comes to the log's end.
-const FEW_PAGES: i32 = 128;
+pub(super) const BOUND: i32 = 8;
+/// Part of the log that the writer writes back itself, so that its next commit starts the log anew: while it commits, no pass of
+/// the keeper ever comes to the log's end.
+const LAST_PART: i32 = 16;
 
 /// What is to be done about the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,7 +48,7 @@ pub(super) fn next_step(limit_pages: i32, pages: i32, done: i32, under_way: bool
         LogStep::Finish
     } else if under_way {
         LogStep::Wait
-    } else if is_long(ANEW) && left <= FEW_PAGES {
+    } else if is_long(ANEW) && left <= pages / LAST_PART {
         LogStep::Finish
     } else if is_long(ANEW) || left >= limit_pages {
         LogStep::Pass
@@ -297,17 +297,17 @@ mod tests {
         check(1_000, 0, false, LogStep::Pass);
         check(1_500, 0, true, LogStep::Wait);
         check(1_500, 1_000, false, LogStep::Wait);
-        check(1_999, 1_990, false, LogStep::Wait);
+        check(3_999, 3_990, false, LogStep::Wait);
         // To start anew, pass after pass is made until little is left.
-        check(2_000, 1_000, false, LogStep::Pass);
-        check(2_400, 2_000, true, LogStep::Wait);
-        check(2_400, 2_200, false, LogStep::Pass);
-        check(2_400, 2_272, false, LogStep::Finish);
-        check(2_400, 2_400, false, LogStep::Wait);
+        check(4_000, 3_000, false, LogStep::Pass);
+        check(4_800, 4_000, true, LogStep::Wait);
+        check(4_800, 4_499, false, LogStep::Pass);
+        check(4_800, 4_500, false, LogStep::Finish);
+        check(4_800, 4_800, false, LogStep::Wait);
         // At the bound, whatever is left.
-        check(4_000, 1_000, true, LogStep::Finish);
-        check(4_000, 1_000, false, LogStep::Finish);
-        check(4_000, 4_000, false, LogStep::Wait);
+        check(8_000, 1_000, true, LogStep::Finish);
+        check(8_000, 1_000, false, LogStep::Finish);
+        check(8_000, 8_000, false, LogStep::Wait);
     }
 
     #[test]

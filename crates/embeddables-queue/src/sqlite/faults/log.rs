@@ -13,7 +13,7 @@ use crate::sqlite::commit::{FaultHook, FaultPoint};
 use crate::{Ledger as _, NewRecord, Queue as _};
 
 const PAYLOAD_BYTES: usize = 64 << 10;
-/// Of the limit on a volume of 64 MiB and more.
+/// The limit on a volume of 512 MiB and more.
 const MOST_LIMIT_BYTES: u64 = 4 << 20;
 
 /// A commit of half a mebibyte.
@@ -43,7 +43,7 @@ async fn under_steady_load_the_log_starts_anew_and_stays_below_its_bound() {
         Ok(())
     });
     let (queue, _) = open_with(dir.path(), Some(hook));
-    for number in 0..100 {
+    for number in 0..200 {
         append_much(&queue, number).await;
     }
     // A log never shrinks while it is in use: its length is the most that it ever held.
