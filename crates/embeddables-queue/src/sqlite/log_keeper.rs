@@ -8,6 +8,7 @@
 
 use std::fs::File;
 use std::sync::mpsc::{self, Receiver, Sender, TryRecvError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
 use rusqlite::wal::CheckpointMode;
@@ -58,12 +59,6 @@ pub(super) fn next_step(limit_pages: i32, pages: i32, done: i32, under_way: bool
 }
 
 #[derive(Debug)]
-enum Task {
-    Pass,
-    CloseFile,
-}
-
-#[derive(Debug)]
 enum Ended {
     Well,
     /// Nothing is known to be wrong with the store: there may be too many open files.
@@ -75,27 +70,32 @@ enum Ended {
 #[derive(Debug)]
 pub(super) struct LogKeeper {
     /// `None` only while dropped.
-    tasks: Option<Sender<Task>>,
+    passes: Option<Sender<()>>,
     ended: Receiver<Ended>,
     under_way: bool,
     /// Whether it could not open the file.
     is_blocked: bool,
+    /// Held here too, so that not even a panic of the thread closes it.
+    file: Arc<Mutex<Option<LogFile>>>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl LogKeeper {
     /// Starts the thread, which opens the file when it is first asked for a pass. `hook` runs before each pass.
     pub(super) fn start(paths: Paths, hook: Option<FaultHook>) -> std::io::Result<Self> {
-        let (tasks, tasks_in) = mpsc::channel();
+        let (passes, passes_in) = mpsc::channel();
         let (ends, ended) = mpsc::channel();
+        let file = Arc::default();
+        let kept = Arc::clone(&file);
         let thread = std::thread::Builder::new()
             .name("queue-log".into())
-            .spawn(move || keep(&paths, hook.as_ref(), &tasks_in, &ends))?;
+            .spawn(move || keep(&kept, &paths, hook.as_ref(), &passes_in, &ends))?;
         Ok(Self {
-            tasks: Some(tasks),
+            passes: Some(passes),
             ended,
             under_way: false,
             is_blocked: false,
+            file,
             thread: Some(thread),
         })
     }
@@ -103,7 +103,7 @@ impl LogKeeper {
     /// Begins a pass where none is under way; `false` where the keeper is of no use and the writer has to do the work.
     pub(super) fn begin(&mut self) -> bool {
         if !self.under_way && !self.is_blocked {
-            self.under_way = self.send(Task::Pass);
+            self.under_way = self.passes.as_ref().is_some_and(|passes| passes.send(()).is_ok());
         }
         self.under_way
     }
@@ -125,6 +125,7 @@ impl LogKeeper {
         match self.ended.try_recv() {
             Ok(ended) => self.note(ended),
             Err(TryRecvError::Empty) => Ok(()),
+            // The thread has panicked: no pass is under way.
             Err(TryRecvError::Disconnected) => self.note(Ended::Well),
         }
     }
@@ -137,7 +138,7 @@ impl LogKeeper {
         if !self.under_way {
             return Ok(());
         }
-        // Without an answer the thread has panicked, and closed its file.
+        // Without an answer the thread has panicked: no pass is under way.
         let ended = self.ended.recv().unwrap_or(Ended::Well);
         self.note(ended)
     }
@@ -148,14 +149,8 @@ impl LogKeeper {
         if let Err(error) = self.wait() {
             tracing::warn!(%error, "the log of a file that is replaced could not be written back");
         }
-        if self.send(Task::CloseFile) && self.ended.recv().is_err() {
-            tracing::error!("the log's keeper has ended");
-        }
+        *hold(&self.file) = None;
         self.is_blocked = false;
-    }
-
-    fn send(&self, task: Task) -> bool {
-        self.tasks.as_ref().is_some_and(|tasks| tasks.send(task).is_ok())
     }
 
     fn note(&mut self, ended: Ended) -> Result<(), Trouble> {
@@ -175,7 +170,7 @@ impl LogKeeper {
 impl Drop for LogKeeper {
     /// Lets a pass under way end, and the thread.
     fn drop(&mut self) {
-        self.tasks = None;
+        self.passes = None;
         if let Some(thread) = self.thread.take()
             && thread.join().is_err()
         {
@@ -184,19 +179,24 @@ impl Drop for LogKeeper {
     }
 }
 
-fn keep(paths: &Paths, hook: Option<&FaultHook>, tasks: &Receiver<Task>, ends: &Sender<Ended>) {
-    let mut kept: Option<LogFile> = None;
-    for task in tasks {
-        let ended = match task {
-            Task::CloseFile => {
-                kept = None;
-                Ended::Well
-            }
-            Task::Pass => match kept.take().map_or_else(|| LogFile::open(paths), Ok) {
-                Ok(file) => pass(kept.insert(file), paths, hook),
-                Err(error) => Ended::NotOpened(error),
-            },
+fn hold(file: &Mutex<Option<LogFile>>) -> MutexGuard<'_, Option<LogFile>> {
+    file.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn keep(
+    kept: &Mutex<Option<LogFile>>,
+    paths: &Paths,
+    hook: Option<&FaultHook>,
+    passes: &Receiver<()>,
+    ends: &Sender<Ended>,
+) {
+    for () in passes {
+        let mut kept = hold(kept);
+        let ended = match kept.take().map_or_else(|| LogFile::open(paths), Ok) {
+            Ok(file) => pass(kept.insert(file), paths, hook),
+            Err(error) => Ended::NotOpened(error),
         };
+        drop(kept);
         if ends.send(ended).is_err() {
             return;
         }
@@ -219,21 +219,20 @@ fn pass(file: &LogFile, paths: &Paths, hook: Option<&FaultHook>) -> Ended {
 }
 
 /// The file as the keeper has it open.
+#[derive(Debug)]
 struct LogFile {
     connection: Connection,
-    /// The main file once more, to sync it. Closing it gives up the locks that this process has on that file: it must not happen
+    /// The main file once more, to sync it: read only. Closing it gives up the locks that this process has on that file: it must not happen
     /// while the writer has it open, or another process may take itself for the last one and remove the log.
     main: File,
 }
 
 impl LogFile {
     fn open(paths: &Paths) -> rusqlite::Result<Self> {
-        let path = paths.db();
-        let main = File::open(&path).map_err(|error| failure(ffi::SQLITE_CANTOPEN, &error))?;
-        Ok(Self {
-            connection: connection::open_keeper(&path)?,
-            main,
-        })
+        let connection = connection::open_keeper(&paths.db())?;
+        // Last, so that no failure closes it.
+        let main = File::open(paths.db()).map_err(|error| failure(ffi::SQLITE_CANTOPEN, &error))?;
+        Ok(Self { connection, main })
     }
 
     /// Copies to the main file what is committed by now, and syncs it.
@@ -353,7 +352,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let (paths, _writer) = store(dir.path());
         let hook: FaultHook =
-            std::sync::Arc::new(|_, _| Err(failure(ffi::SQLITE_IOERR_FSYNC, &std::io::Error::other("test"))));
+            Arc::new(|_, _| Err(failure(ffi::SQLITE_IOERR_FSYNC, &std::io::Error::other("test"))));
         let mut keeper = LogKeeper::start(paths.clone(), Some(hook)).unwrap();
         assert!(keeper.begin());
         assert!(keeper.wait().unwrap_err().is_failed_sync());
@@ -377,7 +376,7 @@ mod tests {
         assert!(keeper.begin(), "another file is there now");
         drop(keeper);
 
-        let hook: FaultHook = std::sync::Arc::new(|_, _| panic!("a test of what follows a panic"));
+        let hook: FaultHook = Arc::new(|_, _| panic!("a test of what follows a panic"));
         let mut keeper = LogKeeper::start(paths, Some(hook)).unwrap();
         assert!(keeper.begin());
         keeper.wait().unwrap();
