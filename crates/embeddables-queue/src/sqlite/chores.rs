@@ -8,46 +8,67 @@ use rusqlite::wal::CheckpointMode;
 
 use super::command::Group;
 use super::commit::Scope;
+use super::log_keeper::{self, LogStep};
 use super::trouble::{Remedy, Trouble};
-use super::writer::{Health, Writer};
+use super::writer::Writer;
 
 /// Free pages that are kept for new records while any are queued.
 const FREE_PAGES_KEPT: i64 = 1_024;
 
 impl Writer {
-    /// Writes the log back once it is long enough.
+    /// Sees to it that the log is written back once it is long enough.
     pub(super) fn tend_log(&mut self) {
-        let Some(connection) = &self.connection else {
-            return;
-        };
-        if !matches!(self.health, Health::Good) {
-            return;
+        if self.is_good()
+            && let Err(trouble) = self.try_tend_log()
+        {
+            self.after_failed_chore(trouble, "the log could not be written back");
         }
-        let tended = connection
-            .wal_checkpoint_v2(None::<&str>, CheckpointMode::NOOP)
-            .and_then(|(pages, done)| {
-                if pages - done >= self.log_limit_pages {
-                    connection
-                        .wal_checkpoint_v2(None::<&str>, CheckpointMode::PASSIVE)
-                        .map(|_| ())
-                } else {
-                    Ok(())
-                }
-            });
-        if let Err(error) = tended {
-            self.after_failed_chore(error.into(), "the log could not be written back");
+    }
+
+    fn try_tend_log(&mut self) -> Result<(), Trouble> {
+        self.log_keeper.look()?;
+        let Some(connection) = &self.connection else {
+            return Ok(());
+        };
+        let (pages, done) = connection.wal_checkpoint_v2(None::<&str>, CheckpointMode::NOOP)?;
+        match log_keeper::next_step(self.log_limit_pages, pages, done, self.log_keeper.is_under_way()) {
+            LogStep::Wait => Ok(()),
+            LogStep::Pass => self.pass_log_on(),
+            LogStep::Finish => self.write_back(CheckpointMode::PASSIVE),
+        }
+    }
+
+    /// Has the keeper write the log back, or does it here where it cannot.
+    fn pass_log_on(&mut self) -> Result<(), Trouble> {
+        if self.log_keeper.begin() {
+            return Ok(());
+        }
+        self.write_back(CheckpointMode::PASSIVE)
+    }
+
+    /// Writes the log back on this thread, once no pass of the keeper is under way.
+    fn write_back(&mut self, mode: CheckpointMode) -> Result<(), Trouble> {
+        self.log_keeper.wait()?;
+        if let Some(connection) = &self.connection {
+            connection.wal_checkpoint_v2(None::<&str>, mode)?;
+        }
+        Ok(())
+    }
+
+    /// As [`write_back`](Self::write_back), where it is of no use to try anything else after a failure.
+    pub(super) fn write_back_or_warn(&mut self, mode: CheckpointMode) {
+        if let Err(trouble) = self.write_back(mode) {
+            if trouble.remedy(|| self.reserve.room_left()) == Remedy::Rebuild {
+                self.distrust();
+            }
+            tracing::warn!(error = %trouble, "the log could not be written back; it stays where it is");
         }
     }
 
     pub(super) fn make_room(&mut self) {
         self.reserve.release();
-        let Some(connection) = &self.connection else {
-            return;
-        };
         // The log's pages find their place in the file, and its room can be written again from the start.
-        if let Err(error) = connection.wal_checkpoint_v2(None::<&str>, CheckpointMode::RESTART) {
-            tracing::warn!(%error, "the log could not be written back on a full disk");
-        }
+        self.write_back_or_warn(CheckpointMode::RESTART);
     }
 
     pub(super) fn has_chores(&self) -> bool {
@@ -55,7 +76,8 @@ impl Writer {
             || self.more_to_let_go
             || self.more_to_vacuum
             || self.reserve.is_released()
-            || matches!(self.health, Health::Suspect { .. })
+            || self.log_keeper.is_under_way()
+            || !self.is_good()
     }
 
     /// Work that waits for a quiet moment, in small steps.
@@ -70,13 +92,14 @@ impl Writer {
             self.after_failed_chore(failure.trouble, "old ids could not be forgotten");
         }
         if self.more_to_let_go
+            && self.is_good()
             && let Err(failure) = self.attempt(&Group::default(), Scope::WithoutAppends)
         {
             self.more_to_let_go = false;
             self.after_failed_chore(failure.trouble, "followers could not be let go");
         }
         self.tend_log();
-        if self.more_to_vacuum {
+        if self.more_to_vacuum && self.is_good() && !self.log_keeper.is_under_way() {
             match self.vacuum_step() {
                 Ok(more) => self.more_to_vacuum = more,
                 Err(trouble) => {
@@ -89,7 +112,7 @@ impl Writer {
     }
 
     /// Gives some free pages back to the volume, where there are many or the disk is full; returns whether there are more.
-    fn vacuum_step(&self) -> Result<bool, Trouble> {
+    fn vacuum_step(&mut self) -> Result<bool, Trouble> {
         let Some(connection) = &self.connection else {
             return Ok(false);
         };
@@ -101,7 +124,7 @@ impl Writer {
         };
         if free_pages < wanted {
             // The file shrinks when the log is written back.
-            connection.wal_checkpoint_v2(None::<&str>, CheckpointMode::PASSIVE)?;
+            self.pass_log_on()?;
             return Ok(false);
         }
         // Each step of the statement frees one page.
@@ -113,13 +136,11 @@ impl Writer {
 
     /// While the disk is full: makes room step by step also when there is no quiet moment, and takes the reserve back.
     pub(super) fn tend_full_disk(&mut self) {
-        if !self.reserve.is_released() || !matches!(self.health, Health::Good) {
+        if !self.reserve.is_released() || !self.is_good() {
             return;
         }
         let shrunk = self.vacuum_step().and_then(|more| {
-            if let Some(connection) = &self.connection {
-                connection.wal_checkpoint_v2(None::<&str>, CheckpointMode::RESTART)?;
-            }
+            self.write_back(CheckpointMode::RESTART)?;
             Ok(more)
         });
         match shrunk {

@@ -1,5 +1,7 @@
 //! One group as one transaction: settlements first, then dead letters taken out, appends, and claims last.
 
+use std::sync::Arc;
+
 use rusqlite::Connection;
 
 use super::command::Group;
@@ -62,8 +64,17 @@ pub(super) struct Committed {
     pub(super) wrote: bool,
 }
 
-/// Lets tests make a commit fail where no file system would on demand.
-pub(super) type CommitHook = Box<dyn FnMut(&Connection) -> rusqlite::Result<()> + Send>;
+/// What a [`FaultHook`] can make fail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum FaultPoint {
+    /// A commit.
+    Commit,
+    /// Copying the log back, by its keeper.
+    WriteBack,
+}
+
+/// Lets tests make a step fail where no file system would on demand. Runs before it.
+pub(super) type FaultHook = Arc<dyn Fn(FaultPoint, &Connection) -> rusqlite::Result<()> + Send + Sync>;
 
 /// Writes a group as one transaction.
 pub(super) fn commit(
@@ -71,7 +82,7 @@ pub(super) fn commit(
     state: &State,
     group: &Group,
     terms: &Terms,
-    hook: Option<&mut CommitHook>,
+    hook: Option<&FaultHook>,
 ) -> Result<Committed, Failure> {
     let before = |trouble: Trouble| Failure {
         committing: false,
@@ -110,7 +121,7 @@ pub(super) fn commit(
             wrote,
         });
     }
-    let hooked = hook.map_or(Ok(()), |hook| hook(connection));
+    let hooked = hook.map_or(Ok(()), |hook| hook(FaultPoint::Commit, connection));
     match hooked.and_then(|()| run(connection, "COMMIT")) {
         Ok(()) => Ok(Committed {
             answers,

@@ -22,6 +22,8 @@ const SCHEMA: [&str; 3] = [
 /// Cache of the writer. Readers have a sixteenth.
 const WRITER_CACHE_KIB: u32 = 8 * 1024;
 const READER_CACHE_KIB: u32 = 512;
+/// The log's keeper copies pages past its cache.
+const KEEPER_CACHE_KIB: u32 = 64;
 /// Statements kept prepared: more than there are.
 const STATEMENTS: usize = 64;
 
@@ -86,13 +88,22 @@ fn squeezed(statements: &str) -> String {
     words.collect::<Vec<_>>().join(" ")
 }
 
-/// The one connection that writes.
+/// The one connection that adds to the log.
 pub(super) fn open_writer(path: &Path) -> rusqlite::Result<Connection> {
+    open_to_write(path, WRITER_CACHE_KIB)
+}
+
+/// A connection that only copies the log back to the main file.
+pub(super) fn open_keeper(path: &Path) -> rusqlite::Result<Connection> {
+    open_to_write(path, KEEPER_CACHE_KIB)
+}
+
+fn open_to_write(path: &Path, cache_kib: u32) -> rusqlite::Result<Connection> {
     let connection = Connection::open_with_flags(
         path,
         OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX,
     )?;
-    set_up(&connection, WRITER_CACHE_KIB)?;
+    set_up(&connection, cache_kib)?;
     connection.execute_batch(
         "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA wal_autocheckpoint = 0;",
     )?;

@@ -8,7 +8,7 @@
 //! 2. A store of a newer major format is refused before anything is written.
 //! 3. Memory is bounded by caches, channels and leases, never by what is queued; so is the time to open.
 //!
-//! Absent on purpose: any other thread that writes to the file, and any use of the log after a failed sync.
+//! Absent on purpose: any other thread that adds to the log, and any use of the log after a failed sync.
 
 mod answer;
 mod append;
@@ -28,6 +28,7 @@ mod gates;
 mod intake;
 mod lane_rows;
 mod load;
+mod log_keeper;
 mod mark;
 mod migrate;
 mod open;

@@ -14,7 +14,7 @@ use rand::TryRng;
 use rusqlite::Connection;
 
 use self::start::{Parts, start};
-use super::commit::CommitHook;
+use super::commit::FaultHook;
 use super::config::{OpenReport, PossibleLoss, SqliteConfig};
 use super::format::{self, Format, Found};
 use super::load::{self, Loaded};
@@ -30,10 +30,10 @@ pub(super) fn open(config: SqliteConfig) -> Result<(SqliteQueue, OpenReport), Op
     open_with(config, None)
 }
 
-/// As [`open`]; `hook` runs before each commit and can make it fail.
+/// As [`open`]; `hook` can make steps fail.
 pub(super) fn open_with(
     config: SqliteConfig,
-    hook: Option<CommitHook>,
+    hook: Option<FaultHook>,
 ) -> Result<(SqliteQueue, OpenReport), OpenError> {
     let paths = Paths {
         dir: config.dir.clone(),

@@ -88,6 +88,7 @@ impl Writer {
     /// Closes the file, has it replaced while no reader is at work, and opens what is there then.
     fn replace_file<T>(&mut self, replace: impl FnOnce(&Paths) -> Result<T, Trouble>) -> Result<T, Trouble> {
         self.connection = None;
+        self.log_keeper.close_file();
         let shared = Arc::clone(&self.shared);
         let swap: RwLockWriteGuard<'_, ()> = shared.swap.write().unwrap_or_else(PoisonError::into_inner);
         let replaced = replace(&self.paths);

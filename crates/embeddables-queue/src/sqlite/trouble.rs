@@ -84,6 +84,11 @@ impl Trouble {
 }
 
 impl Trouble {
+    /// Whether a sync failed.
+    pub(super) fn is_failed_sync(&self) -> bool {
+        self.code().is_some_and(is_failed_sync)
+    }
+
     /// Whether the file cannot be read as a whole.
     pub(super) fn is_unreadable(&self) -> bool {
         match self.code() {

@@ -1,4 +1,5 @@
-//! The writer: the one thread that changes `queue.db`. Bytes only; what they mean is unknown here.
+//! The writer: the one thread that decides what `queue.db` holds. Bytes only; what they mean is unknown here. Copying its commits
+//! from the log to the main file is mostly left to `log_keeper`.
 //!
 //! # Invariants
 //! 1. A call is answered after the commit that holds its work, never before.
@@ -14,9 +15,10 @@ use rusqlite::wal::CheckpointMode;
 
 use super::answer;
 use super::command::Group;
-use super::commit::{self, Answers, CommitHook, Committed, Failure, Scope, Terms};
+use super::commit::{self, Answers, Committed, Failure, FaultHook, Scope, Terms};
 use super::config::CommitObserver;
 use super::intake::{Gathered, Intake};
+use super::log_keeper::LogKeeper;
 use super::mark::{Mark, MarkKeeper};
 use super::reserve::Reserve;
 use super::shared::{Published, Shared};
@@ -60,13 +62,15 @@ pub(super) struct Writer {
     pub(super) strongest: Durability,
     /// Whether commits of the connection are synced as it is set now.
     pub(super) syncs: bool,
-    /// Pages in the log from which on it is written back.
+    /// Behind the connection, so that it is dropped after it: see `LogFile`.
+    pub(super) log_keeper: LogKeeper,
+    /// Pages of the log not yet written back from which on they are.
     pub(super) log_limit_pages: i32,
     pub(super) health: Health,
     pub(super) more_to_evict: bool,
     pub(super) more_to_let_go: bool,
     pub(super) more_to_vacuum: bool,
-    pub(super) hook: Option<CommitHook>,
+    pub(super) hook: Option<FaultHook>,
     pub(super) on_commit: Option<CommitObserver>,
     /// Held for as long as the store may be written to.
     #[expect(dead_code, reason = "its lock matters, not its content")]
@@ -77,7 +81,7 @@ impl Writer {
     /// Serves calls until closed or until every handle is gone.
     pub(super) fn run(mut self) {
         loop {
-            let patience = if self.more_to_let_go && matches!(self.health, Health::Good) {
+            let patience = if self.more_to_let_go && self.is_good() {
                 // Whoever was held back waits for it.
                 Some(Duration::ZERO)
             } else {
@@ -106,12 +110,15 @@ impl Writer {
     fn finish(&mut self, mut rest: Group) -> Vec<tokio::sync::oneshot::Sender<()>> {
         let closes = std::mem::take(&mut rest.closes);
         self.serve(rest);
-        if let (Some(connection), Health::Good) = (&self.connection, self.health)
-            && let Err(error) = connection.wal_checkpoint_v2(None::<&str>, CheckpointMode::TRUNCATE)
-        {
-            tracing::warn!(%error, "the log could not be written back at the end; it will be at the next start");
+        if self.is_good() {
+            self.write_back_or_warn(CheckpointMode::TRUNCATE);
         }
         closes
+    }
+
+    /// Whether the file can be written to.
+    pub(super) fn is_good(&self) -> bool {
+        matches!(self.health, Health::Good)
     }
 
     /// Does the work of a group and answers its calls.
@@ -166,6 +173,9 @@ impl Writer {
                 Remedy::MakeRoom if scope != Scope::SettlementsOnly => {
                     let first = !self.reserve.is_released();
                     self.make_room();
+                    if !self.is_good() {
+                        return Err((failure, Remedy::Rebuild));
+                    }
                     scope = match scope {
                         Scope::All => Scope::WithoutAppends,
                         // With the reserve given up just now the same is worth another try.
@@ -205,7 +215,7 @@ impl Writer {
             answers,
             effects,
             wrote,
-        } = commit::commit(connection, &self.state, group, &terms, self.hook.as_mut())?;
+        } = commit::commit(connection, &self.state, group, &terms, self.hook.as_ref())?;
         let woken = effects.woken.clone();
         let changed = Published {
             reasons: !effects.reasons.is_empty(),

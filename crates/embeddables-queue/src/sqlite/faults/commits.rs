@@ -9,7 +9,7 @@ use super::{
     append, check_balance, claim, claim_of, claimed_ids, delivered, lane, open_store, open_with, paths,
     settlement, try_append,
 };
-use crate::sqlite::commit::CommitHook;
+use crate::sqlite::commit::{FaultHook, FaultPoint};
 use crate::{AppendError, ClaimError, Ledger as _, Queue as _, SettleError};
 
 /// Makes the next commits fail with a code; 0 lets them pass.
@@ -25,9 +25,12 @@ impl Switch {
         self.code.store(code, Ordering::SeqCst);
     }
 
-    pub(super) fn hook(&self) -> CommitHook {
+    pub(super) fn hook(&self) -> FaultHook {
         let switch = self.clone();
-        Box::new(move |connection: &Connection| {
+        Arc::new(move |point, connection: &Connection| {
+            if point != FaultPoint::Commit {
+                return Ok(());
+            }
             let code = switch.code.load(Ordering::SeqCst);
             if code == 0 {
                 return Ok(());
@@ -135,8 +138,8 @@ async fn a_full_disk_refuses_appends_and_lets_settlements_pass() {
 }
 
 /// A disk that has no room for a record called `full`.
-fn full_for_appends() -> CommitHook {
-    Box::new(|connection| {
+fn full_for_appends() -> FaultHook {
+    Arc::new(|_, connection| {
         let full: i64 =
             connection.query_row("SELECT count(*) FROM ids WHERE id = 'full'", [], |row| row.get(0))?;
         if full == 0 {

@@ -7,6 +7,7 @@ mod formats;
 mod full_disk;
 mod gates;
 mod leftovers;
+mod log;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -34,7 +35,7 @@ fn paths(dir: &Path) -> Paths {
 }
 
 /// Opens with a hook; waits for the lock where a dropped store has not let go of it yet.
-fn open_with(dir: &Path, mut hook: Option<super::commit::CommitHook>) -> (Arc<SqliteQueue>, OpenReport) {
+fn open_with(dir: &Path, mut hook: Option<super::commit::FaultHook>) -> (Arc<SqliteQueue>, OpenReport) {
     loop {
         match open::open_with(config(dir), hook.take()) {
             Ok((queue, report)) => return (Arc::new(queue), report),

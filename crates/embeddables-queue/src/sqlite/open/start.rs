@@ -11,11 +11,12 @@ use crate::clock::whole_millis;
 use crate::running::RunningTime;
 use crate::sqlite::SqliteQueue;
 use crate::sqlite::command::{AppendCall, Control};
-use crate::sqlite::commit::{CommitHook, Scope, Terms};
+use crate::sqlite::commit::{FaultHook, Scope, Terms};
 use crate::sqlite::config::{OpenReport, SqliteConfig};
 use crate::sqlite::draft::SizeBounds;
 use crate::sqlite::intake::Intake;
 use crate::sqlite::load::Loaded;
+use crate::sqlite::log_keeper::{self, LogKeeper};
 use crate::sqlite::mark::MarkKeeper;
 use crate::sqlite::reader::Readers;
 use crate::sqlite::reserve::Reserve;
@@ -26,7 +27,7 @@ use crate::{Durability, OpenError};
 
 /// Calls that may wait in each of the writer's channels.
 const CHANNEL_CALLS: usize = 1_024;
-/// The log is written back from this size on, or from a sixteenth of a small volume.
+/// The log is written back from this size on, or from a size at which its bound is a sixteenth of a small volume.
 const LOG_LIMIT_BYTES: u64 = 4 << 20;
 const MIN_LOG_LIMIT_BYTES: u64 = 64 << 10;
 const PAGE_BYTES: u64 = 4_096;
@@ -39,7 +40,7 @@ pub(super) struct Parts {
     pub(super) loaded: Loaded,
     /// Of the newest mark.
     pub(super) turn: u64,
-    pub(super) hook: Option<CommitHook>,
+    pub(super) hook: Option<FaultHook>,
 }
 
 /// Starts the writer, and hands out the queue that talks to it.
@@ -84,6 +85,7 @@ pub(super) fn start(
         strongest,
         on_commit: config.on_commit.clone(),
         syncs: true,
+        log_keeper: LogKeeper::start(paths.clone(), hook.clone()).map_err(failed)?,
         log_limit_pages: log_limit_pages(&paths),
         health: Health::Good,
         more_to_evict: state.oldest_outcome.is_some(),
@@ -144,7 +146,8 @@ fn terms(config: &SqliteConfig, strongest: Durability) -> Terms {
 
 fn log_limit_pages(paths: &Paths) -> i32 {
     let volume_bytes = volume::room(&paths.dir).map_or(u64::MAX, |(size, _)| size);
-    let limit_bytes = (volume_bytes / 16).clamp(MIN_LOG_LIMIT_BYTES, LOG_LIMIT_BYTES);
+    let limit_bytes = (volume_bytes / 16 / u64::from(log_keeper::BOUND.unsigned_abs()))
+        .clamp(MIN_LOG_LIMIT_BYTES, LOG_LIMIT_BYTES);
     i32::try_from(limit_bytes / PAGE_BYTES).unwrap_or(i32::MAX)
 }
 
