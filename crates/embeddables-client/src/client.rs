@@ -92,7 +92,7 @@ impl Client {
     }
 
     /// Sends one event and says what became of it. An event of another project is not sent. Where a connection is being opened
-    /// already it waits for that one, for half a second at most, before the attempt's time begins.
+    /// already it waits for that one, half a second at most for each, before the attempt's time begins.
     ///
     /// # Cancel safety
     /// Dropping the future ends the exchange at whatever point it is: the attempt is ambiguous then.

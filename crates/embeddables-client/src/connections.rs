@@ -7,8 +7,8 @@
 //! # Invariants
 //! 1. No pool gets more than [`STREAMS_PER_CONNECTION`] requests at once while another has room.
 //! 2. Pools are filled in order: few requests share few connections, and the others close when they are idle.
-//! 3. A pool that is not known to have a connection gets one request, which opens it: of many that open one each, all but
-//!    one would be thrown away after their handshakes.
+//! 3. A pool that is not known to have a connection gets one request, which opens it, and one pool is opened at a time: of many
+//!    requests that open a connection each, all but one would be thrown away after their handshakes.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use reqwest::{Client, ClientBuilder};
 use tokio::sync::Notify;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
 
 /// Requests that share a connection before the next is used: the least that RFC 9113, section 6.5.2, recommends servers to
 /// allow.
@@ -64,47 +64,44 @@ impl Connections {
         })
     }
 
-    /// Takes a place in the first pool with room. Waits where there is none but a pool is being opened, for [`OPENING_MAX`] at
-    /// most.
+    /// Takes a place in the first open pool with room. Where there is none it opens another, or waits while one is being opened
+    /// already, [`OPENING_MAX`] for each at most.
     ///
     /// # Cancel safety
     /// Cancel safe: whoever goes away has no place.
     pub(crate) async fn take(self: &Arc<Self>) -> Place {
-        if let Some(place) = self.try_take() {
-            return place;
-        }
-        let with_room = async {
-            loop {
-                let changed = self.changed.notified();
-                if let Some(place) = self.try_take() {
-                    return place;
-                }
-                changed.await;
+        let mut waits_for: Option<(usize, Instant)> = None;
+        loop {
+            let changed = self.changed.notified();
+            let opening = match self.find() {
+                Found::Place(index) => return self.place(index),
+                Found::Opening(index) => index,
+            };
+            let deadline = waits_for
+                .filter(|(index, _)| *index == opening)
+                .map_or_else(|| Instant::now() + OPENING_MAX, |(_, deadline)| deadline);
+            waits_for = Some((opening, deadline));
+            if timeout_at(deadline, changed).await.is_err() {
+                self.set_open(opening, true);
             }
-        };
-        let waited = timeout(OPENING_MAX, with_room).await;
-        waited.unwrap_or_else(|_| self.place(self.first_with_room(|_| STREAMS_PER_CONNECTION)))
-    }
-
-    /// A place in the first pool with room, or where all are open and full, in the one with the fewest requests.
-    fn try_take(self: &Arc<Self>) -> Option<Place> {
-        let room = |pool: &Pool| if pool.is_open() { STREAMS_PER_CONNECTION } else { 1 };
-        let found = self.first_with_room(room);
-        let is_opening = || self.pools.iter().any(|pool| !pool.is_open());
-        (found.1 || !is_opening()).then(|| self.place(found))
-    }
-
-    /// The first pool with less than its room, and `true`; else the one with the fewest requests.
-    fn first_with_room(&self, room: impl Fn(&Pool) -> usize) -> (usize, bool) {
-        let in_flight = |pool: &Pool| pool.in_flight.load(Ordering::Relaxed);
-        if let Some(index) = self.pools.iter().position(|pool| in_flight(pool) < room(pool)) {
-            return (index, true);
         }
-        let fewest = (0..self.pools.len()).min_by_key(|index| in_flight(&self.pools[*index]));
-        (fewest.unwrap_or(0), false)
     }
 
-    fn place(self: &Arc<Self>, (index, _): (usize, bool)) -> Place {
+    fn find(&self) -> Found {
+        let in_flight = |pool: &Pool| pool.in_flight.load(Ordering::Relaxed);
+        let position = |fits: &dyn Fn(&Pool) -> bool| self.pools.iter().position(fits);
+        if let Some(index) = position(&|pool| pool.is_open() && in_flight(pool) < STREAMS_PER_CONNECTION) {
+            return Found::Place(index);
+        }
+        if let Some(index) = position(&|pool| !pool.is_open() && in_flight(pool) > 0) {
+            return Found::Opening(index);
+        }
+        let closed = position(&|pool| !pool.is_open());
+        let fewest = || (0..self.pools.len()).min_by_key(|index| in_flight(&self.pools[*index]));
+        Found::Place(closed.or_else(fewest).unwrap_or(0))
+    }
+
+    fn place(self: &Arc<Self>, index: usize) -> Place {
         // Two that look at the same time may go one over: the server makes one of them wait.
         self.pools[index].in_flight.fetch_add(1, Ordering::Relaxed);
         Place {
@@ -112,6 +109,20 @@ impl Connections {
             index,
         }
     }
+
+    fn set_open(&self, index: usize, is_open: bool) {
+        if self.pools[index].is_open.swap(is_open, Ordering::Relaxed) != is_open {
+            self.changed.notify_waiters();
+        }
+    }
+}
+
+/// Where a request goes.
+enum Found {
+    /// Into this pool.
+    Place(usize),
+    /// Nowhere before this pool is open.
+    Opening(usize),
 }
 
 impl Pool {
@@ -128,9 +139,7 @@ impl Place {
 
     /// Notes whether the request was answered, or its connection failed.
     pub(crate) fn ended(&self, answered: bool) {
-        if self.pool().is_open.swap(answered, Ordering::Relaxed) != answered {
-            self.connections.changed.notify_waiters();
-        }
+        self.connections.set_open(self.index, answered);
     }
 
     fn pool(&self) -> &Pool {
@@ -147,8 +156,6 @@ impl Drop for Place {
 
 #[cfg(test)]
 mod tests {
-    use tokio::time::Instant;
-
     use super::*;
 
     fn connections(count: usize) -> Arc<Connections> {
@@ -186,35 +193,39 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_pool_is_opened_by_one_request_and_the_others_wait_for_it() {
         let connections = connections(2);
-        let opening = take(&connections, 2).await;
-        assert_eq!(loads(&connections), [1, 1]);
-        let begin = Instant::now();
-        let (third, ()) = tokio::join!(connections.take(), async { opening[0].ended(true) });
-        assert_eq!((third.index, begin.elapsed()), (0, Duration::ZERO));
-        let _full = take(&connections, 98).await;
-        assert_eq!(loads(&connections), [100, 1]);
-        let (next, ()) = tokio::join!(connections.take(), async { drop(third) });
+        let (opening, begin) = (connections.take().await, Instant::now());
+        let (second, ()) = tokio::join!(connections.take(), async { opening.ended(true) });
+        assert_eq!((second.index, begin.elapsed()), (0, Duration::ZERO));
+        let _full = take(&connections, 99).await;
+        assert_eq!(loads(&connections), [100, 1], "the next one opens another");
+        let (next, ()) = tokio::join!(connections.take(), async { drop(second) });
         assert_eq!((next.index, begin.elapsed()), (0, Duration::ZERO));
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_request_that_hangs_while_it_opens_a_pool_does_not_keep_others_out() {
-        let connections = connections(1);
-        let (_hangs, begin) = (connections.take().await, Instant::now());
+        let connections = connections(2);
+        let begin = Instant::now();
+        let _hang = take(&connections, 101).await;
+        assert_eq!(
+            (loads(&connections), begin.elapsed()),
+            (vec![100, 1], OPENING_MAX)
+        );
         let _next = connections.take().await;
-        assert_eq!((loads(&connections), begin.elapsed()), (vec![2], OPENING_MAX));
+        assert_eq!(
+            (loads(&connections), begin.elapsed()),
+            (vec![100, 2], 2 * OPENING_MAX)
+        );
     }
 
     #[tokio::test]
-    async fn a_pool_whose_connection_failed_is_opened_anew() {
+    async fn a_pool_whose_connection_failed_is_opened_anew_when_it_is_needed() {
         let connections = open_connections(2);
-        let place = connections.take().await;
-        place.ended(false);
-        let more = take(&connections, 3).await;
-        let indexes: Vec<_> = more.iter().map(|place| place.index).collect();
-        assert_eq!(indexes, [1, 1, 1]);
-        drop(place);
-        assert_eq!(connections.take().await.index, 0);
+        connections.take().await.ended(false);
+        let _full = take(&connections, 100).await;
+        assert_eq!(loads(&connections), [0, 100]);
+        let _opening = connections.take().await;
+        assert_eq!(loads(&connections), [1, 100]);
     }
 
     #[tokio::test]
